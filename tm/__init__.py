@@ -1,0 +1,31 @@
+"""Taskmaster: Python functions, edges between them, a cron schedule; on a laptop or on many workers.
+
+The names here are the public API. Those that need a server or a database are loaded when first used, so that
+`import tm` stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tm.errors import Fail, TaskmasterError
+
+if TYPE_CHECKING:
+    from tm.executor import Executor
+    from tm.graph import Graph, Task, task
+
+__version__ = "0.1.0"
+__all__ = ["Executor", "Fail", "Graph", "Task", "TaskmasterError", "__version__", "task"]
+
+_HOME = {"Executor": "tm.executor", "Graph": "tm.graph", "Task": "tm.graph", "task": "tm.graph"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'tm' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
