@@ -1,0 +1,161 @@
+"""What goes into the server functions and what comes out of them, as frozen records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+from tm.states import Outcome, RunState, TaskState, Trigger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be started by hand or by an application."""
+
+    id: str
+    params: bytes = b""  #: msgpack map for the roots; empty for none
+    config: str = ""  #: text of the config file as read now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueTick:
+    """One tick of a graph, to become one run or one recorded skip."""
+
+    run: str  #: `ids.tick_run_id`
+    at_ms: int
+    config: str = ""
+    trigger: Trigger = Trigger.SCHEDULE
+    born: RunState = RunState.QUEUED  #: FAILED (broken config) or SKIPPED (misfire) to be recorded only
+    reason: str = ""
+    overlap: str = "allow"
+
+
+class TickAnswer(StrEnum):
+    """What became of a due tick."""
+
+    CREATED = "created"  #: a run, or a recorded skip or failure
+    EXISTS = "exists"  #: this tick was handled before; nothing was done
+    OVERLAPPED = "overlapped"  #: recorded as skipped, for another run is open (overlap="skip")
+    HELD = "held"  #: nothing recorded, ask again (overlap="queue" while a run is open)
+    FENCED = "fenced"  #: the asker is no longer the leader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leadership:
+    """The right to make ticks, as long as the server still holds this token for `who`."""
+
+    who: str
+    token: int  #: grows with every change of leader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A worker asks for work."""
+
+    worker: str
+    lease_ms: int
+    token: str  #: fresh for each ask, repeated when the same ask is sent again
+    queues: tuple[str, ...]  #: in strict order
+    count: int  #: attempts wanted at most; 0 asks for none
+    bell: str = ""  #: job id that the blocking pop returned
+    state: str = ""  #: the worker's new state for RQ ("busy", "idle"); empty when unchanged
+    again: bool = False  #: the reply to this very ask was lost
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One attempt that a worker may run now. Positional, for it is made on the hot path."""
+
+    job: str
+    token: str
+    run: str
+    graph: str
+    version: str
+    task: str
+    attempt: int
+    claimed_ms: int
+    timeout: float | None  #: seconds
+    tick_ms: int | None
+    params: bytes  #: roots only
+    config: str  #: roots only
+    inputs: list[tuple[str, bytes]] = field(default_factory=list)  #: parent's name and its value, undecoded
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The answer to an ask."""
+
+    claims: list[Claim]
+    suspended: bool = False  #: `rq suspend` is in force
+    passed: int = 0  #: attempts put back because this worker has not loaded their graph
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How an attempt ended, as its worker saw it."""
+
+    job: str
+    token: str
+    outcome: Outcome
+    value: bytes = b""  #: the message, when it succeeded
+    error: bytes = b""  #: msgpack map (type, message, traceback, ...), when it did not
+    retry: bool = True  #: False when another attempt is pointless
+    ms: int = 0  #: how long the body ran
+    chance: float = 0.0  #: in [0, 1), picks the jitter of a retry
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the server made of a report."""
+
+    kind: VerdictKind
+    due_ms: int | None = None  #: when a retry is due
+
+
+class VerdictKind(IntEnum):
+    """Accepted, repeated or refused."""
+
+    ACCEPTED = 1
+    DUPLICATE = 0
+    REJECTED = -1  #: this worker no longer held the attempt; nothing was changed
+
+
+class Beat(IntEnum):
+    """The answer to the heartbeat of one attempt."""
+
+    OK = 1
+    LOST = 0  #: somebody else has it, or it is over: end the process
+    CANCEL = -1  #: the run was cancelled: end the process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRunView:
+    """One task of one run, as the server holds it."""
+
+    task: str
+    state: TaskState
+    attempt: int = 0
+    claimed_ms: int | None = None
+    ended_ms: int | None = None
+    due_ms: int | None = None  #: of the retry
+    worker: str = ""
+    error: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """One run, as the server holds it."""
+
+    id: str
+    graph: str
+    version: str
+    state: RunState
+    trigger: Trigger
+    tick_ms: int | None
+    created_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    reason: str
+    config: str
+    params: bytes
+    tasks: tuple[TaskRunView, ...]  #: in topological order
