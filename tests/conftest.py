@@ -1,0 +1,72 @@
+"""Fixtures for the whole suite: a real server, a client, a store on an empty database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from tests.servers import Server
+    from tm.store.store import Store
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly", action="store_true", help="also run the tests marked nightly")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--nightly"):
+        return
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker(pytest.mark.skip(reason="nightly only (--nightly)"))
+
+
+@pytest.fixture(scope="session")
+def session_server() -> Iterator[Server]:
+    """The one server process of the session; tests use `server`."""
+    from tests.servers import Server
+
+    server = Server().start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(session_server: Server) -> Server:
+    """A running server with an empty database (loaded functions stay)."""
+    client = session_server.client()
+    client.flushall()
+    client.close()
+    return session_server
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """A persistent server of the test's own, to be killed and started again."""
+    from tests.servers import Server
+
+    server = Server(persist=True).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    """A client of `server`."""
+    client = server.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store(client: redis.Redis) -> Store:
+    """A store on the empty database."""
+    from tm.store.store import Store
+
+    return Store(client)
