@@ -1,0 +1,199 @@
+"""Runs in a time zone: what a schedule means on the days when clocks are changed.
+
+A *wildcard* schedule (second, minute or hour begins with `*`) runs at every instant whose wall clock matches. A *fixed*
+one runs once for each matching wall time: at its first reading when the clock shows it twice, at the first instant after
+the gap when a gap of up to three hours skips it, never when a longer one does (only moves of the date line are longer).
+
+The search happens on the wall calendar. A result is accepted at once when the zone shows that neither it nor the start
+is near a change; otherwise the exact rules below decide. They ask the zone for nothing but `utcoffset` with fold 0 and
+1 (PEP 495): equal offsets are a plain time, a smaller one for fold 1 an overlap, a larger one a gap. Datetimes of the
+same zone are never compared or added to across a change, because Python does both on the wall clock.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, tzinfo
+
+from tm.cron import search
+from tm.cron.errors import Exhausted
+from tm.cron.plan import Plan
+
+_LONGEST_GAP_TO_CATCH_UP = timedelta(hours=3)  # as Debian's cron; gaps beyond it are moves of the date line
+_MICROSECOND = timedelta(microseconds=1)
+_ZERO = timedelta(0)
+# No zone changes its offset twice within a day (a test looks through all of them), so equal offsets less than a day
+# apart mean that nothing happened between them.
+_DAY = timedelta(days=1)
+
+
+def after(plan: Plan, at: datetime, tz: tzinfo) -> datetime:
+    """The first run strictly after the instant `at`, an aware time of `tz`."""
+    if not at.fold:
+        found = search.after(plan, at, tz)
+        start = _real_offset(at, tz)
+        if start is not None:
+            end = _real_offset(found, tz)
+            # A start that comes twice may see the same wall times again before `found` does.
+            if end is not None and (
+                not plan.wildcard or (start == end and found - at < _DAY) or _is_plain(at, tz)
+            ):
+                return found
+    try:
+        return _after(plan, at, tz)
+    except OverflowError:
+        raise Exhausted("no run is left before the end of the calendar, the year 9999") from None
+
+
+def before(plan: Plan, at: datetime, tz: tzinfo) -> datetime:
+    """The last run strictly before the instant `at`, an aware time of `tz`."""
+    if not at.fold:
+        found = search.before(plan, at, tz)
+        start = _real_offset(at, tz)
+        if start is not None:
+            end = _real_offset(found, tz)
+            # A wildcard's last run is the second reading of a wall time that comes twice.
+            if end is not None and (
+                not plan.wildcard or (start == end and at - found < _DAY) or _is_plain(found, tz)
+            ):
+                return found
+    try:
+        return _before(plan, at, tz)
+    except OverflowError:
+        raise Exhausted("no run is left after the beginning of the calendar, the year 1") from None
+
+
+def matches(plan: Plan, at: datetime, tz: tzinfo) -> bool:
+    """Whether a run falls into the minute of `at` (the second, for a schedule with seconds)."""
+    second, length = (at.second, 60) if not plan.with_seconds else (0, 1)
+    instant = utc(at) - timedelta(seconds=second, microseconds=at.microsecond)
+    try:
+        run = first_from(plan, instant, tz)
+    except Exhausted:
+        return False
+    return utc(run) - instant < timedelta(seconds=length)
+
+
+def first_from(plan: Plan, instant: datetime, tz: tzinfo) -> datetime:
+    """The first run at or after an instant (naive UTC)."""
+    try:
+        just_before = (instant - _MICROSECOND).replace(tzinfo=UTC).astimezone(tz)
+    except OverflowError:
+        just_before = datetime.min.replace(tzinfo=tz)
+    return after(plan, just_before, tz)
+
+
+def utc(at: datetime) -> datetime:
+    """The instant of an aware time, as naive UTC, where comparing and subtracting are right."""
+    return at.replace(tzinfo=None) - (at.utcoffset() or _ZERO)
+
+
+def _real_offset(at: datetime, tz: tzinfo) -> timedelta | None:
+    """The offset of a time with fold 0 that the clock does show, None for one in a gap (or if the zone cannot tell)."""
+    offset = tz.utcoffset(at)
+    try:
+        # The round trip through UTC moves a time out of a gap. Same tzinfo: compared by wall clock, as meant here.
+        return offset if tz.fromutc(at - offset) == at else None  # type: ignore[operator]
+    except (OverflowError, TypeError, ValueError):
+        return None  # the ends of the calendar, or a zone without an offset or `dst()`
+
+
+def _is_plain(at: datetime, tz: tzinfo) -> bool:
+    return tz.utcoffset(at.replace(fold=0)) == tz.utcoffset(at.replace(fold=1))
+
+
+class _Change:
+    """The change of clocks around a wall time that is shown twice or not at all."""
+
+    __slots__ = ("end", "skipped", "start")
+
+    start: datetime  #: first wall time (naive) that is shown twice, or is skipped
+    end: datetime  #: first wall time behind it
+    skipped: bool  #: a gap; otherwise an overlap
+
+    def __init__(self, wall: datetime, tz: tzinfo, old: timedelta, new: timedelta) -> None:
+        self.skipped = new > old
+        size = abs(new - old)
+        # With fold 0 the old offset holds up to `end`, in gaps and overlaps alike: find the second where it stops.
+        wall = wall.replace(microsecond=0)
+        low, high = 0, int(size.total_seconds())
+        zoned = wall.replace(tzinfo=tz)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if tz.utcoffset(zoned + timedelta(seconds=middle)) == old:
+                low = middle
+            else:
+                high = middle
+        self.end = wall + timedelta(seconds=high)
+        self.start = self.end - size
+
+
+def _change(wall: datetime, tz: tzinfo) -> _Change | None:
+    """The change a naive wall time falls into; None for a time shown exactly once."""
+    old, new = tz.utcoffset(wall.replace(tzinfo=tz)), tz.utcoffset(wall.replace(tzinfo=tz, fold=1))
+    if old == new or old is None or new is None:
+        return None
+    return _Change(wall, tz, old, new)
+
+
+def _shown(at: datetime, tz: tzinfo) -> tuple[datetime, _Change | None]:
+    """What the wall clock really shows at the instant `at` (naive), and the overlap it is in, if any."""
+    wall = at.replace(tzinfo=None, fold=0)
+    change = _change(wall, tz)
+    if change is None or not change.skipped:
+        return wall, change
+    # In a gap Python reads fold 0 with the offset before it and fold 1 with the one after it.
+    size = change.end - change.start
+    return (wall - size if at.fold else wall + size), None
+
+
+def _after(plan: Plan, at: datetime, tz: tzinfo) -> datetime:
+    """`after` by the rules, for starts and results near a change."""
+    wall, overlap = _shown(at, tz)
+    if overlap and plan.wildcard:
+        found = search.after(plan, wall, None)
+        if found < overlap.end:
+            return found.replace(tzinfo=tz, fold=at.fold)
+        if not at.fold:
+            # The first pass is over; the second shows the same times again.
+            found = search.after(plan, overlap.start - _MICROSECOND, None)
+            if found < overlap.end:
+                return found.replace(tzinfo=tz, fold=1)
+    if overlap and (plan.wildcard or at.fold):
+        wall = overlap.end - _MICROSECOND
+    while True:
+        found = search.after(plan, wall, None)
+        change = _change(found, tz)
+        if change is None or not change.skipped:
+            return found.replace(tzinfo=tz)
+        if not plan.wildcard and change.end - change.start <= _LONGEST_GAP_TO_CATCH_UP:
+            return change.end.replace(tzinfo=tz)
+        wall = change.end - _MICROSECOND
+
+
+def _before(plan: Plan, at: datetime, tz: tzinfo) -> datetime:
+    """`before` by the rules, for starts and results near a change."""
+    shown, overlap = _shown(at, tz)
+    wall = shown
+    if overlap and plan.wildcard:
+        found = search.before(plan, wall, None)
+        if found >= overlap.start:
+            return found.replace(tzinfo=tz, fold=at.fold)
+        if at.fold:
+            found = search.before(plan, overlap.end, None)
+            if found >= overlap.start:
+                return found.replace(tzinfo=tz)
+        wall = overlap.start
+    elif overlap and at.fold:
+        # A fixed schedule ran all of it in the first pass.
+        wall = overlap.end
+    while True:
+        found = search.before(plan, wall, None)
+        change = _change(found, tz)
+        if change is None:
+            return found.replace(tzinfo=tz)
+        if not change.skipped:
+            return found.replace(tzinfo=tz, fold=int(plan.wildcard))
+        small = change.end - change.start <= _LONGEST_GAP_TO_CATCH_UP
+        if small and not plan.wildcard and change.end < shown:
+            return change.end.replace(tzinfo=tz)
+        wall = change.start
