@@ -1,0 +1,388 @@
+"""Settings: what the environment and the command line may change; nothing else in Taskmaster reads the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tm.embedded import socket_url
+from tm.errors import SettingsError
+from tm.redact import redact
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+#: bytes; the codec refuses anything larger, so a larger limit could not be kept
+HARD_MAX_MESSAGE = 64 << 20
+
+
+def _default_home() -> Path:
+    return Path.cwd() / ".tm"
+
+
+def _machine_zone() -> ZoneInfo:
+    """The zone this machine is set to; UTC where it cannot be told."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        import tzlocal
+
+        zone = tzlocal.get_localzone()
+    except (ZoneInfoNotFoundError, ValueError, OSError, LookupError):
+        return ZoneInfo("UTC")
+    return zone if isinstance(zone, ZoneInfo) else ZoneInfo("UTC")
+
+
+def _default_processes() -> int:
+    # the CPUs this process may use, which in a container are fewer than the machine has
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Settings:
+    """Everything a process of Taskmaster can be told from outside; bad values are refused at the door.
+
+    Raises:
+        SettingsError: names the variable (or the field), the value and what is allowed.
+    """
+
+    url: str | None = None  #: the server all processes share; None = an embedded one in `home`
+    home: Path = field(
+        default_factory=_default_home
+    )  #: absolute; the embedded server and the history live here
+    namespace: str = "default"  #: keeps several installations on one server apart
+    history_url: str = ""  #: never empty once built: by default SQLite in `home`
+    timezone: ZoneInfo = field(default_factory=_machine_zone)  #: of graphs that name none
+    lease: float = 30.0  #: seconds after which a worker that does not beat has lost its tasks
+    drain: float = 30.0  #: seconds a worker that was told to stop lets its tasks run on
+    grace: float = 10.0  #: seconds between SIGTERM and SIGKILL for a task that is over its time
+    processes: int = field(default_factory=_default_processes)  #: executor processes of one worker
+    result_ttl: float = 600.0  #: seconds a closed run stays in the server, its result with it
+    max_message: int = 1 << 20  #: bytes one value may have as a message inside the server
+    log_level: str = "info"  #: debug | info | warning | error
+    log_format: str = "text"  #: text | json
+    appendfsync: str = "everysec"  #: of the embedded server: everysec | always
+
+    def __post_init__(self) -> None:
+        if not self.history_url:
+            object.__setattr__(self, "history_url", f"sqlite:///{_absolute(self.home)}/history.db")
+        for each in _TABLE:
+            object.__setattr__(self, each.field, _checked(each, getattr(self, each.field), each.field))
+
+    @classmethod
+    def from_environment(cls, **overrides: Any) -> Settings:
+        """The settings of this process: overrides first (None means not given), then `TM_*`, then defaults.
+
+        An empty variable counts as not set, so that `TM_URL=${TM_URL:-}` in a compose file means what it says.
+        """
+        if unknown := overrides.keys() - {each.field for each in _TABLE}:
+            raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")
+        return cls(**_gather(overrides, os.environ))
+
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between two beats of a worker: five may go missing before a lease lapses."""
+        return self.lease / 6
+
+    def server_url(self) -> str:
+        """Where the server is: the URL that was set, else the socket of the embedded server in `home`."""
+        return self.url or socket_url(self.home)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{each.name}={_shown(getattr(self, each.name))}" for each in dataclasses.fields(self)
+        )
+        return f"Settings({shown})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """One row of the table of settings in the documentation."""
+
+    variable: str
+    field: str
+    allowed: str
+    default: str
+    meaning: str
+
+
+def describe() -> list[Described]:
+    """The table of settings, for the documentation and `tm help settings`."""
+    return [
+        Described(
+            variable=each.variable,
+            field=each.field,
+            allowed=each.allowed,
+            default=each.default,
+            meaning=each.meaning,
+        )
+        for each in _TABLE
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setting:
+    field: str
+    variable: str
+    parse: Callable[[Any], Any]  #: text or the real thing -> the real thing; ValueError for anything else
+    allowed: str
+    default: str
+    meaning: str
+
+
+def _gather(overrides: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for each in _TABLE:
+        given = overrides.get(each.field)
+        if given is not None:
+            values[each.field] = _checked(each, given, each.field)
+        elif text := environ.get(each.variable, "").strip():
+            values[each.field] = _checked(each, text, each.variable)
+    return values
+
+
+def _checked(setting: _Setting, value: Any, label: str) -> Any:
+    try:
+        return setting.parse(value)
+    except (ValueError, TypeError) as error:
+        reason = f" ({error})" if isinstance(error, _Reason) else ""
+        raise SettingsError(f"{label}={_shown(value)} will not do{reason}: use {setting.allowed}") from error
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        # a URL with a blank in its password would slip past the redactor, which works on words
+        return repr(redact("".join(value.split()) if "://" in value else value))
+    return str(value)
+
+
+class _Reason(ValueError):  # noqa: N818 - carries a half sentence for the message, never leaves this module
+    """What exactly is wrong with a value."""
+
+
+def _url(value: str | None) -> str | None:
+    if value is None:
+        return None
+    if re.search(r"\s", value):
+        raise _Reason("it has a blank in it; write %20")
+    parts = urlsplit(value)
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise _Reason("no scheme" if not parts.scheme else f"unknown scheme {parts.scheme!r}")
+    if parts.scheme == "unix":
+        if not parts.path.startswith("/"):
+            raise _Reason("no path")
+        return value
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise _Reason("bad port, or a ':', '/', '@' in the password that should be %3A, %2F, %40") from error
+    if not parts.hostname or port == 0:
+        raise _Reason("no host" if not parts.hostname else "bad port")
+    if not re.fullmatch(r"/?|/\d+", parts.path):
+        raise _Reason(f"the path {parts.path!r} is no database number")
+    return value
+
+
+def _history(value: str) -> str:
+    if re.search(r"\s", value) and not value.startswith("sqlite:"):
+        raise _Reason("it has a blank in it; write %20")
+    scheme, separator, rest = value.partition("://")
+    if scheme == "postgres":
+        raise _Reason("the scheme is written postgresql")
+    if not separator or scheme.partition("+")[0] not in {"sqlite", "postgresql"}:
+        raise _Reason("unknown scheme" if separator else "no scheme")
+    if scheme == "sqlite" and not rest.startswith("/"):
+        raise _Reason("a path begins after three slashes, an absolute one after four")
+    return value
+
+
+def _absolute(value: str | Path) -> Path:
+    if not str(value) or "\0" in str(value):
+        raise ValueError(value)
+    return Path(value).expanduser().absolute()
+
+
+def _zone(value: str | ZoneInfo) -> ZoneInfo:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    if isinstance(value, ZoneInfo):
+        return value
+    try:
+        return ZoneInfo(value)
+    except (ZoneInfoNotFoundError, OSError) as error:
+        raise _Reason("unknown zone") from error
+
+
+def _pattern(pattern: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(value)
+        return value
+
+    return parse
+
+
+def _seconds(*, zero: bool) -> Callable[[str | float], float]:
+    def parse(value: str | float) -> float:
+        seconds = float(value)
+        if (
+            isinstance(value, bool)
+            or not math.isfinite(seconds)
+            or seconds < 0
+            or (seconds == 0 and not zero)
+        ):
+            raise ValueError(value)
+        return seconds
+
+    return parse
+
+
+def _whole(least: int, most: int) -> Callable[[str | int], int]:
+    def parse(value: str | int) -> int:
+        number = int(value)
+        if isinstance(value, bool | float) or not least <= number <= most:
+            raise ValueError(value)
+        return number
+
+    return parse
+
+
+def _bytes(value: str | int) -> int:
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+) ?(KiB|MiB)", value, re.IGNORECASE)):
+        value = int(match[1]) << (10 if match[2].lower() == "kib" else 20)
+    return _whole(1024, HARD_MAX_MESSAGE)(value)
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in allowed:
+            raise ValueError(value)
+        return value.lower()
+
+    return parse
+
+
+_TABLE = (
+    _Setting(
+        field="url",
+        variable="TM_URL",
+        parse=_url,
+        allowed="redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH",
+        default="none: an embedded server",
+        meaning="The Redis or Valkey server that schedulers, workers and commands share.",
+    ),
+    _Setting(
+        field="home",
+        variable="TM_HOME",
+        parse=_absolute,
+        allowed="a directory",
+        default=".tm in the working directory",
+        meaning="Where the embedded server and the history keep their files.",
+    ),
+    _Setting(
+        field="namespace",
+        variable="TM_NAMESPACE",
+        # no dot: a queue is called `<namespace>.<queue>` in RQ, and queues may have dots
+        parse=_pattern(r"[A-Za-z0-9_-]{1,50}"),
+        allowed="1 to 50 letters, digits, '_' or '-'",
+        default="default",
+        meaning="Keeps several installations on one server apart.",
+    ),
+    _Setting(
+        field="history_url",
+        variable="TM_HISTORY",
+        parse=_history,
+        allowed="sqlite:///PATH or postgresql://USER@HOST/DB",
+        default="sqlite:///HOME/history.db",
+        meaning="The database that remembers runs.",
+    ),
+    _Setting(
+        field="timezone",
+        variable="TM_TZ",
+        parse=_zone,
+        allowed="an IANA name such as Europe/Berlin or UTC",
+        default="the machine's zone",
+        meaning="The zone in which schedules of graphs that name none are read.",
+    ),
+    _Setting(
+        field="lease",
+        variable="TM_LEASE",
+        parse=_seconds(zero=False),
+        allowed="seconds above 0, such as 30",
+        default="30",
+        meaning="A worker that is not heard of for so long has lost its tasks; they run again elsewhere.",
+    ),
+    _Setting(
+        field="drain",
+        variable="TM_DRAIN",
+        parse=_seconds(zero=True),
+        allowed="seconds, 0 or more, such as 30",
+        default="30",
+        meaning="How long a worker that was told to stop lets its tasks run on.",
+    ),
+    _Setting(
+        field="grace",
+        variable="TM_GRACE",
+        parse=_seconds(zero=True),
+        allowed="seconds, 0 or more, such as 10",
+        default="10",
+        meaning="How long a task that is over its time may tidy up before it is killed.",
+    ),
+    _Setting(
+        field="processes",
+        variable="TM_PROCESSES",
+        parse=_whole(1, 1024),
+        allowed="a whole number from 1 to 1024",
+        default="the CPUs the process may use",
+        meaning="Tasks one worker runs at the same time.",
+    ),
+    _Setting(
+        field="result_ttl",
+        variable="TM_RESULT_TTL",
+        parse=_seconds(zero=False),
+        allowed="seconds above 0, such as 600",
+        default="600",
+        meaning="How long a closed run and its result stay in the server; the history keeps it longer.",
+    ),
+    _Setting(
+        field="max_message",
+        variable="TM_MAX_MESSAGE",
+        parse=_bytes,
+        allowed="bytes from 1024 to 64 MiB, such as 1048576 or 1MiB",
+        default="1MiB",
+        meaning="The largest value that one task may send to another through the server.",
+    ),
+    _Setting(
+        field="log_level",
+        variable="TM_LOG_LEVEL",
+        parse=_choice("debug", "info", "warning", "error"),
+        allowed="debug, info, warning or error",
+        default="info",
+        meaning="How much the services tell.",
+    ),
+    _Setting(
+        field="log_format",
+        variable="TM_LOG_FORMAT",
+        parse=_choice("text", "json"),
+        allowed="text or json",
+        default="text",
+        meaning="Log lines for people or for machines.",
+    ),
+    _Setting(
+        field="appendfsync",
+        variable="TM_APPENDFSYNC",
+        parse=_choice("everysec", "always"),
+        allowed="everysec or always",
+        default="everysec",
+        meaning="When the embedded server writes to disk: a lost second is work done again, never lost.",
+    ),
+)
+
+__all__ = ["Described", "Settings", "describe", "redact"]
