@@ -1,0 +1,100 @@
+"""Reading the entries of the event stream; bad ones never stop it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tm.events import AttemptEnded, RunCreated, RunEnded, TaskClosed, UnknownEvent
+from tm.states import Outcome, RunState, TaskState
+from tm.store.events import parse
+
+RUN = {"e": "run", "run": "etl-1", "graph": "etl", "plan": "v1", "trigger": "schedule", "tick": 1_700_000_000_000, "params": b"\x80", "config": '{"é": 1}', "state": "queued", "reason": "", "at": 1_700_000_000_123}  # fmt: skip
+ATTEMPT = {"e": "attempt", "run": "etl-1", "graph": "etl", "node": 2, "task": "load", "attempt": 3, "outcome": "failed", "state": "retrying", "worker": "w1", "claimed": 10, "at": 30, "ms": 15, "error": b"\x81\xa4type\xa1E", "due": 99}  # fmt: skip
+TASK = {"e": "task", "run": "etl-1", "node": 4, "task": "report", "state": "blocked", "reason": "parent load failed", "at": 31}  # fmt: skip
+END = {"e": "end", "run": "etl-1", "graph": "etl", "state": "failed", "reason": "", "at": 32, "started": 9}
+
+
+def lua(fields: dict[str, Any]) -> bytes:
+    """As cmsgpack writes it: strings and bytes are the same thing."""
+    return msgpack.packb(fields, use_bin_type=False)
+
+
+def test_a_run_that_began() -> None:
+    assert parse(lua(RUN)) == RunCreated(
+        run="etl-1", graph="etl", version="v1", trigger="schedule", tick=1_700_000_000_000,
+        params=b"\x80", config='{"é": 1}', state=RunState.QUEUED, reason="", at=1_700_000_000_123,
+    )  # fmt: skip
+
+
+def test_a_run_that_no_tick_started() -> None:
+    event = parse(lua(RUN | {"tick": -1, "trigger": "manual"}))
+    assert isinstance(event, RunCreated)
+    assert event.tick is None
+
+
+def test_an_attempt_that_failed_and_will_be_retried() -> None:
+    assert parse(lua(ATTEMPT)) == AttemptEnded(
+        run="etl-1", graph="etl", node=2, task="load", attempt=3, outcome=Outcome.FAILED, state=TaskState.RETRYING,
+        worker="w1", claimed=10, at=30, ms=15, error=b"\x81\xa4type\xa1E", due=99,
+    )  # fmt: skip
+
+
+def test_a_late_report_for_a_run_the_server_has_forgotten() -> None:
+    event = parse(
+        lua(ATTEMPT | {"graph": "", "task": "", "outcome": "rejected", "state": "", "claimed": -1, "due": -1})
+    )
+    assert isinstance(event, AttemptEnded)
+    assert (event.outcome, event.state, event.claimed, event.due) == (Outcome.REJECTED, None, None, None)
+
+
+def test_a_task_that_will_not_run() -> None:
+    assert parse(lua(TASK)) == TaskClosed(
+        run="etl-1", node=4, task="report", state=TaskState.BLOCKED, reason="parent load failed", at=31
+    )
+
+
+def test_a_run_that_ended() -> None:
+    assert parse(lua(END)) == RunEnded(
+        run="etl-1", graph="etl", state=RunState.FAILED, reason="", at=32, started=9
+    )
+
+
+def test_numbers_may_be_doubles_or_text_as_lua_has_them() -> None:
+    event = parse(lua(ATTEMPT | {"node": "2", "attempt": 3.0, "ms": "15"}))
+    assert isinstance(event, AttemptEnded)
+    assert (event.node, event.attempt, event.ms) == (2, 3, 15)
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (lua({"e": "from-the-future"}), "unknown kind 'from-the-future'"),
+        (lua({"run": "etl-1"}), "without b'e'"),
+        (lua({k: v for k, v in END.items() if k != "state"}), "without b'state'"),
+        (lua(END | {"state": "on fire"}), "on fire"),
+        (lua(END | {"at": b"noon"}), "noon"),
+        (lua(END | {"graph": 7}), "bytes expected"),
+        (lua(END | {"at": True}), "a number expected"),
+        (lua(END | {"at": float("nan")}), "unreadable"),
+        (lua(END)[:-3], "unreadable"),
+        (lua(END) + b"\x00", "unreadable"),
+        (b"", "unreadable"),
+        (b"\xc1", "unreadable"),
+        (b"\x91" * 5000, "unreadable"),
+        (msgpack.packb([1]), "unreadable"),
+    ],
+)
+def test_a_bad_entry_becomes_an_unknown_event(raw: bytes, problem: str) -> None:
+    event = parse(raw)
+    assert isinstance(event, UnknownEvent)
+    assert problem in event.problem
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_reader_raise(raw: bytes) -> None:
+    parse(raw)

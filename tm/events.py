@@ -1,0 +1,82 @@
+"""What happened, as the server tells history: one frozen record per transition worth keeping.
+
+The server functions write them into one stream in the order in which they became true; `tm.store.events` reads
+the bytes and `tm.history` files the records. Times are milliseconds since the epoch, by the server's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tm.states import Outcome, RunState, TaskState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCreated:
+    """A run began, or a tick was recorded that never runs (state `skipped` or `failed`: nothing follows)."""
+
+    run: str
+    graph: str
+    version: str  #: of the graph
+    trigger: str
+    tick: int | None  #: ms; None for a run that no tick started
+    params: bytes  #: msgpack map for the roots; empty for none
+    config: str  #: text of the config file as it was read; empty for none
+    state: RunState
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """One try at one task ended, or somebody reported one that was no longer theirs (outcome `rejected`)."""
+
+    run: str
+    graph: str  #: empty when the server had forgotten the run already (rejected attempts only)
+    node: int
+    task: str  #: empty as `graph`
+    attempt: int  #: 1 for the first try
+    outcome: Outcome
+    state: TaskState | None  #: of the task from now on; None when the server no longer knew
+    worker: str
+    claimed: int | None  #: ms
+    at: int
+    ms: int  #: how long the body ran
+    error: bytes  #: msgpack map (type, message, traceback, ...); empty when there was none
+    due: int | None  #: ms; when the retry may begin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskClosed:
+    """A task will not run (any more), for a reason outside itself: `blocked` or `cancelled`."""
+
+    run: str
+    node: int
+    task: str
+    state: TaskState
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """A run reached its final state."""
+
+    run: str
+    graph: str
+    state: RunState
+    reason: str
+    at: int
+    started: int | None  #: ms; None when no attempt of it ever began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownEvent:
+    """An entry that this version cannot read, kept apart so that it never holds up what comes after it."""
+
+    problem: str
+
+
+Event = RunCreated | AttemptEnded | TaskClosed | RunEnded | UnknownEvent

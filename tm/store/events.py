@@ -1,0 +1,120 @@
+"""Reads the entries of the event stream: one cmsgpack map each, made by `emit` in the server functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from tm.events import AttemptEnded, Event, RunCreated, RunEnded, TaskClosed, UnknownEvent
+from tm.states import Outcome, RunState, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def parse(raw: bytes) -> Event:
+    """The event that field `d` of a stream entry holds.
+
+    Never raises: what is corrupt, incomplete or of a newer version comes back as an `UnknownEvent`, for one bad
+    entry must not keep history from everything after it.
+    """
+    try:
+        fields = msgpack.unpackb(raw, raw=True, strict_map_key=False)
+        kind = _text(fields[b"e"])
+        if kind not in _READERS:
+            return UnknownEvent(problem=f"an event of the unknown kind {kind!r}")
+        return _READERS[kind](fields)
+    except KeyError as error:
+        return UnknownEvent(problem=f"an event without {error.args[0]!r}")
+    except Exception as error:  # noqa: BLE001 - bytes from outside can be wrong in any way
+        return UnknownEvent(problem=f"an unreadable event: {error!r:.200}")
+
+
+def _run(fields: dict[bytes, Any]) -> Event:
+    return RunCreated(
+        run=_text(fields[b"run"]),
+        graph=_text(fields[b"graph"]),
+        version=_text(fields[b"plan"]),
+        trigger=_text(fields[b"trigger"]),
+        tick=_moment(fields[b"tick"]),
+        params=_bytes(fields[b"params"]),
+        config=_text(fields[b"config"]),
+        state=RunState(_text(fields[b"state"])),
+        reason=_text(fields[b"reason"]),
+        at=_int(fields[b"at"]),
+    )
+
+
+def _attempt(fields: dict[bytes, Any]) -> Event:
+    state = _text(fields[b"state"])
+    return AttemptEnded(
+        run=_text(fields[b"run"]),
+        graph=_text(fields[b"graph"]),
+        node=_int(fields[b"node"]),
+        task=_text(fields[b"task"]),
+        attempt=_int(fields[b"attempt"]),
+        outcome=Outcome(_text(fields[b"outcome"])),
+        state=TaskState(state) if state else None,
+        worker=_text(fields[b"worker"]),
+        claimed=_moment(fields[b"claimed"]),
+        at=_int(fields[b"at"]),
+        ms=_int(fields[b"ms"]),
+        error=_bytes(fields[b"error"]),
+        due=_moment(fields[b"due"]),
+    )
+
+
+def _task(fields: dict[bytes, Any]) -> Event:
+    return TaskClosed(
+        run=_text(fields[b"run"]),
+        node=_int(fields[b"node"]),
+        task=_text(fields[b"task"]),
+        state=TaskState(_text(fields[b"state"])),
+        reason=_text(fields[b"reason"]),
+        at=_int(fields[b"at"]),
+    )
+
+
+def _end(fields: dict[bytes, Any]) -> Event:
+    return RunEnded(
+        run=_text(fields[b"run"]),
+        graph=_text(fields[b"graph"]),
+        state=RunState(_text(fields[b"state"])),
+        reason=_text(fields[b"reason"]),
+        at=_int(fields[b"at"]),
+        started=_moment(fields[b"started"]),
+    )
+
+
+_READERS: dict[str, Callable[[dict[bytes, Any]], Event]] = {
+    "run": _run,
+    "attempt": _attempt,
+    "task": _task,
+    "end": _end,
+}
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError(f"bytes expected, not {value!r:.80}")
+    return value
+
+
+def _text(value: Any) -> str:
+    # a name or a reason that is not UTF-8 is still worth filing
+    return _bytes(value).decode("utf-8", "replace")
+
+
+def _int(value: Any) -> int:
+    """A number of Lua's: an integer, a double that is one, or its text when it came through ARGV."""
+    if isinstance(value, bool) or not isinstance(value, int | float | bytes):
+        raise TypeError(f"a number expected, not {value!r:.80}")
+    return int(value)
+
+
+def _moment(value: Any) -> int | None:
+    """Milliseconds since the epoch; Lua says "none" with -1, or with nothing where a hash said so."""
+    if value == b"" or _int(value) < 0:
+        return None
+    return _int(value)
