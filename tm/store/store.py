@@ -1,60 +1,460 @@
-"""The typed face of the server functions: every method is one round trip and safe to repeat.
-
-SIGNATURES ONLY FOR NOW; bodies arrive within minutes (lead).
-"""
+"""The typed face of the server functions: every method is one round trip and safe to repeat."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tm.states import RunState, Trigger
+import msgpack
+import redis.exceptions
+
+from tm.records import Plan, TaskPlan
+from tm.retry import RetryPolicy
+from tm.states import RunState, TaskState, Trigger
+from tm.store import events as event_codec
+from tm.store.functions import Library, default_library
+from tm.store.keys import Keys
+from tm.store.records import (
+    Ask,
+    Beat,
+    Claim,
+    DueTick,
+    Grant,
+    Leadership,
+    NewRun,
+    Report,
+    RunView,
+    TaskRunView,
+    TickAnswer,
+    Verdict,
+    VerdictKind,
+)
 
 if TYPE_CHECKING:
-    import redis
+    from redis import Redis
 
     from tm.events import Event
-    from tm.records import Plan
-    from tm.store.records import (
-        Ask, Beat, DueTick, Grant, Leadership, NewRun, Report, RunView, TickAnswer, Verdict,
-    )
+
+SCHEMA = 1
+#: runs per call of `start`: one call stays well below 5 ms of the server's time
+RUNS_PER_CALL = 50
 
 
 class Store:
-    def __init__(self, client: redis.Redis, namespace: str = "default", *, result_ttl: float = 600.0) -> None: ...
-    # definitions
-    def define(self, plan: Plan, info: Mapping[str, Any] | None = None) -> None: ...
-    def graphs(self) -> dict[str, dict[str, Any]]: ...
-    def plan(self, version: str) -> Plan | None: ...
-    # starting
-    def start(self, plan: Plan, runs: Sequence[NewRun], trigger: Trigger = Trigger.MANUAL) -> list[bool]: ...
-    def tick(self, plan: Plan, leader: Leadership, ticks: Sequence[DueTick]) -> list[TickAnswer]: ...
-    # workers
-    def announce(self, worker: str, graphs: Sequence[str], info: Mapping[str, str], ttl_ms: int) -> None: ...
-    def retire(self, worker: str) -> None: ...
-    def take(self, ask: Ask) -> Grant: ...
-    def finish(self, ask: Ask, reports: Sequence[Report]) -> tuple[list[Verdict], Grant]: ...
-    def beat(self, worker: str, lease_ms: int, held: Sequence[tuple[str, str]]) -> list[Beat]: ...
-    def hand_back(self, queue: str, job: str) -> None: ...  # a doorbell popped by a worker that has no room
-    def bell_keys(self, queues: Sequence[str]) -> list[str]: ...  # RQ list keys for BLPOP, same order
-    def job_of(self, popped: bytes) -> str: ...
-    # coordination (any process may call; the leader does, about once a second)
-    def lead(self, who: str, ttl_ms: int) -> Leadership | None: ...
-    def resign(self, leader: Leadership) -> None: ...
-    def reap(self, limit: int = 200) -> int: ...
-    def promote(self, limit: int = 200) -> tuple[int, int | None]: ...  # (moved, ms until the next is due)
-    def ring(self, limit: int = 200, older_than_ms: int = 15_000) -> int: ...
-    def expire(self, limit: int = 100) -> int: ...  # runs past their deadline
-    def cancel(self, run: str, state: RunState = RunState.CANCELLED, reason: str = "") -> bool: ...
-    # looking
-    def server_ms(self) -> int: ...
-    def cursors(self) -> dict[str, int]: ...
-    def set_cursor_if_absent(self, leader: Leadership, graph: str, at_ms: int) -> int: ...  # returns the one in force
-    def open_runs(self, graph: str | None = None) -> list[str]: ...
-    def run(self, run: str) -> RunView | None: ...
-    def result(self, run: str) -> bytes | None: ...
-    def ended_channel(self, run: str) -> str: ...
-    def queue_depths(self) -> dict[str, int]: ...
-    # history
-    def events(self, after: str, count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]: ...
-    def ack(self, upto: str) -> None: ...
+    """All that Taskmaster keeps on the server, in one namespace.
+
+    Args:
+        client: a connection that returns bytes (`decode_responses=False`).
+        namespace: letters, digits, `_`, `.` and `-`.
+        result_ttl: seconds a closed run and its messages stay on the server.
+
+    Errors of the server surface as `redis.exceptions.*`; who calls decides whether to wait or to give up.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        namespace: str = "default",
+        *,
+        result_ttl: float = 600.0,
+        library: Library | None = None,
+    ) -> None:
+        self.client = client
+        self.keys = Keys(namespace)
+        self.prefix = self.keys.prefix
+        self._ttl = int(result_ttl * 1000)
+        self._library = library or default_library()
+
+    def _call(self, name: str, *args: Any) -> Any:
+        return self._library.call(self.client, name, self.prefix, *args)
+
+    # Definitions --------------------------------------------------------------------------------------------------
+
+    def instance(self) -> str:
+        """The random id this server's data got when it was first used; a new one means that it was emptied."""
+        self.client.hsetnx(self.keys.meta, "instance", secrets.token_hex(8))
+        self.client.hsetnx(self.keys.meta, "schema", str(SCHEMA))
+        return _text(self.client.hget(self.keys.meta, "instance"))
+
+    def define(self, plan: Plan, info: Mapping[str, Any] | None = None) -> None:
+        """Store a plan, and what `tm graphs` shows of its graph."""
+        described = b"" if info is None else msgpack.packb({"version": plan.version, **info})
+        roots = msgpack.packb(plan.roots)
+        self._call("define", plan.version, plan.graph, plan.timeout or 0, roots, described, *map(_pack_node, plan.tasks))
+
+    def graphs(self) -> dict[str, dict[str, Any]]:
+        """What the schedulers said of their graphs, by name."""
+        known = self.client.hgetall(self.keys.graphs)
+        return {_text(name): msgpack.unpackb(info) for name, info in sorted(known.items())}
+
+    def plan(self, version: str) -> Plan | None:
+        """The plan of a version; None when the server does not know it."""
+        stored = self.client.hgetall(self.keys.plan(version))
+        if b"graph" not in stored:
+            return None
+        tasks = tuple(_unpack_node(stored[str(index).encode()]) for index in range(int(stored[b"n"])))
+        return Plan(
+            graph=_text(stored[b"graph"]), version=version, tasks=tasks, timeout=float(stored[b"timeout"]) or None
+        )
+
+    # Starting -----------------------------------------------------------------------------------------------------
+
+    def start(self, plan: Plan, runs: Sequence[NewRun], trigger: Trigger = Trigger.MANUAL) -> list[bool]:
+        """Start runs in one pipeline; False for an id that exists already.
+
+        The plan is stored first when the server does not know it.
+        """
+        try:
+            return self._start(plan, runs, trigger)
+        except redis.exceptions.ResponseError as error:
+            if not _is_unknown(error):
+                raise
+            self._library.load(self.client)
+            self.define(plan)
+            return self._start(plan, runs, trigger)
+
+    def _start(self, plan: Plan, runs: Sequence[NewRun], trigger: Trigger) -> list[bool]:
+        pipeline = self.client.pipeline(transaction=False)
+        for first in range(0, len(runs), RUNS_PER_CALL):
+            args: list[Any] = [plan.version, trigger.value, self._ttl]
+            for run in runs[first : first + RUNS_PER_CALL]:
+                args += (run.id, run.params, run.config)
+            self._library.queue(pipeline, "start", self.prefix, *args)
+        return [created == 1 for answers in pipeline.execute() for created in answers]
+
+    def tick(self, plan: Plan, leader: Leadership, ticks: Sequence[DueTick]) -> list[TickAnswer]:
+        """Turn due ticks of one graph, earliest first, into runs or recorded skips."""
+        return self.tick_many(leader, [(plan, ticks)])[0]
+
+    def tick_many(self, leader: Leadership, due: Sequence[tuple[Plan, Sequence[DueTick]]]) -> list[list[TickAnswer]]:
+        """The same for many graphs, in one pipeline."""
+        try:
+            return self._tick_many(leader, due)
+        except redis.exceptions.ResponseError as error:
+            if not _is_unknown(error):
+                raise
+            self._library.load(self.client)
+            for plan, _ in due:
+                self.define(plan)
+            return self._tick_many(leader, due)
+
+    def _tick_many(self, leader: Leadership, due: Sequence[tuple[Plan, Sequence[DueTick]]]) -> list[list[TickAnswer]]:
+        pipeline = self.client.pipeline(transaction=False)
+        for plan, ticks in due:
+            args: list[Any] = [leader.who, leader.token, plan.version, self._ttl]
+            for tick in ticks:
+                args += (tick.run, tick.at_ms, tick.config, tick.trigger, tick.born, tick.reason, tick.overlap)
+            self._library.queue(pipeline, "tick", self.prefix, *args)
+        return [[TickAnswer(_text(answer)) for answer in answers] for answers in pipeline.execute()]
+
+    # Workers ------------------------------------------------------------------------------------------------------
+
+    def announce(self, worker: str, graphs: Iterable[str], info: Mapping[str, str], ttl_ms: int) -> None:
+        """Say which graphs a worker has loaded; forgotten after `ttl_ms` unless said again."""
+        offers, about = self.keys.offers(worker), self.keys.worker(worker)
+        with self.client.pipeline(transaction=True) as pipeline:
+            pipeline.delete(offers)
+            pipeline.sadd(offers, *graphs)
+            pipeline.pexpire(offers, ttl_ms)
+            pipeline.hset(about, mapping=dict(info))
+            pipeline.pexpire(about, ttl_ms)
+            pipeline.execute()
+
+    def retire(self, worker: str) -> None:
+        """Forget a worker that ends."""
+        self.client.delete(self.keys.offers(worker), self.keys.worker(worker))
+
+    def take(self, ask: Ask) -> Grant:
+        """Claim up to `ask.count` attempts."""
+        return _grant(self._call("take", *_ask(ask)))
+
+    def finish(self, ask: Ask, reports: Sequence[Report]) -> tuple[list[Verdict], Grant]:
+        """Report outcomes, which drives their runs on, and claim the next work in the same round trip."""
+        args = _ask(ask)
+        for report in reports:
+            args += (
+                report.job,
+                report.token,
+                report.outcome,
+                report.value,
+                report.error,
+                "1" if report.retry else "0",
+                report.ms,
+                repr(report.chance),
+            )
+        verdicts, granted = self._call("finish", *args)
+        return [_verdict(verdict) for verdict in verdicts], _grant(granted)
+
+    def beat(self, lease_ms: int, held: Sequence[tuple[str, str]]) -> list[Beat]:
+        """Extend the leases of (job, token) pairs."""
+        args = [part for pair in held for part in pair]
+        return [Beat(answer) for answer in self._call("beat", lease_ms, *args)]
+
+    def hand_back(self, job: str) -> None:
+        """Put a doorbell back at the head of its queue."""
+        self._call("hand_back", job)
+
+    def bell_keys(self, queues: Sequence[str]) -> list[str]:
+        """The lists to wait on for these queues, in the same order."""
+        return [self.keys.bell(queue) for queue in queues]
+
+    # Coordination: any process may call these; the leader does about once a second ----------------------------------
+
+    def lead(self, who: str, ttl_ms: int) -> Leadership | None:
+        """Become or stay the leader; None while somebody else is."""
+        token = self._call("lead", who, ttl_ms)
+        return Leadership(who=who, token=token) if token else None
+
+    def resign(self, leader: Leadership) -> None:
+        """Let a standby take over at once."""
+        self._call("resign", leader.who, leader.token)
+
+    def reap(self, limit: int = 200) -> int:
+        """Declare attempts lost whose lease has lapsed; returns how many leases were handled."""
+        return int(self._call("reap", limit))
+
+    def promote(self, limit: int = 200) -> tuple[int, int | None]:
+        """Queue due retries; returns how many, and in how many ms the next is due (None: there is none)."""
+        moved, wait = self._call("promote", limit)
+        return int(moved), None if wait < 0 else int(wait)
+
+    def ring(self, limit: int = 200, older_than_ms: int = 15_000) -> int:
+        """Ring lost doorbells again; returns how many."""
+        return int(self._call("ring", limit, older_than_ms))
+
+    def expire(self, limit: int = 100) -> int:
+        """End runs that are past their deadline; returns how many."""
+        return int(self._call("expire", limit))
+
+    def cancel(self, run: str, state: RunState = RunState.CANCELLED, reason: str = "") -> bool:
+        """End an open run; False when it is not open."""
+        return bool(self._call("cancel", run, state.value, reason))
+
+    # Looking --------------------------------------------------------------------------------------------------------
+
+    def server_ms(self) -> int:
+        """The server's clock."""
+        seconds, microseconds = self.client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def cursors(self) -> dict[str, int]:
+        """The last tick handled, by graph, in ms."""
+        return {_text(graph): int(at) for graph, at in self.client.hgetall(self.keys.cursor).items()}
+
+    def held(self) -> dict[str, int]:
+        """The tick that waits for an open run to end, by graph, in ms."""
+        return {_text(graph): int(at) for graph, at in self.client.hgetall(self.keys.held).items()}
+
+    def set_cursor_if_absent(self, graph: str, at_ms: int) -> int:
+        """Where the ticks of a graph begin when it is seen for the first time; returns the cursor in force."""
+        self.client.hsetnx(self.keys.cursor, graph, str(at_ms))
+        return int(_text(self.client.hget(self.keys.cursor, graph)))
+
+    def open_runs(self, graph: str | None = None) -> list[str]:
+        """Ids of open runs, oldest first within a graph."""
+        graphs = [graph] if graph is not None else self._graphs_with_open_runs()
+        return [_text(run) for name in graphs for run in self.client.zrange(self.keys.open(name), 0, -1)]
+
+    def _graphs_with_open_runs(self) -> list[str]:
+        start = self.keys.open("")
+        return sorted(_text(key)[len(start) :] for key in self.client.scan_iter(f"{_literal(start)}*", count=1000))
+
+    def run(self, run: str) -> RunView | None:
+        """A run as it is now; None when the server does not hold it (any more)."""
+        stored = self.client.hgetall(self.keys.run(run))
+        if b"graph" not in stored:
+            return None
+        version = _text(stored[b"plan"])
+        plan = self.plan(version)
+        nodes = plan.tasks if plan else ()
+        return RunView(
+            id=run,
+            graph=_text(stored[b"graph"]),
+            version=version,
+            state=RunState(_text(stored[b"state"])),
+            trigger=Trigger(_text(stored[b"trigger"])),
+            tick_ms=_ms(stored[b"tick"]),
+            created_ms=int(stored[b"created"]),
+            started_ms=_ms(stored[b"started"]),
+            ended_ms=_ms(stored.get(b"ended", b"")),
+            reason=_text(stored[b"reason"]),
+            config=_text(stored[b"config"]),
+            params=stored[b"params"],
+            tasks=tuple(_task_view(node.name, index, stored) for index, node in enumerate(nodes)),
+        )
+
+    def state(self, run: str) -> RunState | None:
+        """The state of a run alone."""
+        state = self.client.hget(self.keys.run(run), "state")
+        return None if state is None else RunState(_text(state))
+
+    def result(self, run: str) -> bytes | None:
+        """The message of a run's last task; None when there is none (yet, or any more)."""
+        version = self.client.hget(self.keys.run(run), "plan")
+        if version is None:
+            return None
+        last = int(_text(self.client.hget(self.keys.plan(_text(version)), "n"))) - 1
+        value: bytes | None = self.client.hget(self.keys.out(run), str(last))
+        return value
+
+    def output(self, run: str, node: int) -> bytes | None:
+        """The message of one task of a run."""
+        value: bytes | None = self.client.hget(self.keys.out(run), str(node))
+        return value
+
+    def ended_channel(self, run: str) -> str:
+        """Where the final state of a run is published."""
+        return self.keys.ended(run)
+
+    def queue_depths(self) -> dict[str, int]:
+        """Attempts that wait, by queue."""
+        queues = sorted(_text(queue) for queue in self.client.smembers(self.keys.queues))
+        return {queue: self.client.zcard(f"{self.prefix}queued:{queue}") for queue in queues}
+
+    # History --------------------------------------------------------------------------------------------------------
+
+    def events(self, after: str = "0", count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
+        """Events after a stream id, oldest first; waits up to `block_ms` for the first one."""
+        reply = self.client.xread({self.keys.events: after}, count=count, block=block_ms)
+        if not reply:
+            return []
+        streams = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply]
+        entries = next(iter(streams))
+        if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], tuple | list):
+            entries = entries[0]
+        return [(_text(stream_id), event_codec.parse(fields[b"d"])) for stream_id, fields in entries]
+
+    def ack(self, upto: str) -> None:
+        """Forget events up to and with this stream id: history has them."""
+        milliseconds, _, sequence = upto.partition("-")
+        self.client.xtrim(self.keys.events, minid=f"{milliseconds}-{int(sequence) + 1}", approximate=False)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _ms(value: bytes) -> int | None:
+    return int(value) if value and int(value) >= 0 else None
+
+
+def _literal(pattern: str) -> str:
+    return "".join(f"[{char}]" if char in "*?[" else char for char in pattern)
+
+
+def _is_unknown(error: redis.exceptions.ResponseError) -> bool:
+    return "NOPLAN" in str(error) or "unction not found" in str(error)
+
+
+def _pack_node(node: TaskPlan) -> bytes:
+    retry = node.retry
+    packed: bytes = msgpack.packb(
+        (
+            node.name,
+            node.queue,
+            node.parents,
+            node.children,
+            retry.retries,
+            float(retry.retry_delay),
+            float(retry.backoff),
+            -1.0 if retry.max_retry_delay is None else float(retry.max_retry_delay),
+            float(retry.jitter),
+            -1.0 if node.timeout is None else float(node.timeout),
+        )
+    )
+    return packed
+
+
+def _unpack_node(packed: bytes) -> TaskPlan:
+    name, queue, parents, children, retries, delay, backoff, longest, jitter, timeout = msgpack.unpackb(packed)
+    return TaskPlan(
+        name=name,
+        queue=queue,
+        parents=tuple(parents),
+        children=tuple(children),
+        timeout=None if timeout < 0 else timeout,
+        retry=RetryPolicy(
+            retries=retries,
+            retry_delay=delay,
+            backoff=backoff,
+            max_retry_delay=None if longest < 0 else longest,
+            jitter=jitter,
+        ),
+    )
+
+
+def _ask(ask: Ask) -> list[Any]:
+    return [
+        ask.worker,
+        ask.lease_ms,
+        ask.token,
+        "1" if ask.again else "0",
+        ask.state,
+        ask.count,
+        ask.bell,
+        len(ask.queues),
+        *ask.queues,
+    ]
+
+
+def _grant(reply: Sequence[Any]) -> Grant:
+    suspended, passed, claims = reply
+    return Grant([_claim(*claim) for claim in claims], suspended == 1, passed)
+
+
+def _claim(
+    job: bytes,
+    token: bytes,
+    run: bytes,
+    graph: bytes,
+    version: bytes,
+    task: bytes,
+    attempt: int,
+    claimed: int,
+    timeout: bytes,
+    tick: bytes,
+    params: bytes,
+    config: bytes,
+    inputs: list[bytes],
+) -> Claim:
+    seconds = float(timeout)
+    return Claim(
+        job.decode(),
+        token.decode(),
+        run.decode(),
+        graph.decode(),
+        version.decode(),
+        task.decode(),
+        attempt,
+        claimed,
+        seconds if seconds > 0 else None,
+        _ms(tick),
+        params,
+        config.decode(),
+        [(inputs[k].decode(), inputs[k + 1]) for k in range(0, len(inputs), 2)],
+    )
+
+
+def _verdict(answer: int) -> Verdict:
+    if answer > 1:
+        return Verdict(VerdictKind.ACCEPTED, answer)
+    return Verdict(VerdictKind(answer))
+
+
+def _task_view(name: str, index: int, stored: Mapping[bytes, bytes]) -> TaskRunView:
+    packed = stored.get(str(index).encode())
+    if packed is None:
+        return TaskRunView(task=name, state=TaskState.WAITING)
+    state, attempt, _token, _fails, _losses, claimed, worker, at = msgpack.unpackb(packed)
+    final = state not in {"queued", "running", "retrying"}
+    return TaskRunView(
+        task=name,
+        state=TaskState(state),
+        attempt=attempt,
+        claimed_ms=claimed or None,
+        ended_ms=at if final else None,
+        due_ms=at if state == "retrying" else None,
+        worker=worker,
+        error=stored.get(f"e{index}".encode(), b""),
+    )

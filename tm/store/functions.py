@@ -1,0 +1,78 @@
+"""The server functions: one library made of the `.lua` files, named after its content.
+
+Each file holds one operation and begins with its contract. The library's name carries a digest, so old and new code
+run side by side on one server, and a worker can tell at once that its functions are not there.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import redis.exceptions
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.client import Pipeline
+
+#: reports and heartbeats must get through when the server is full, or nothing would ever end
+_ALLOWED_WHEN_FULL = frozenset(
+    {"take", "finish", "beat", "lead", "resign", "reap", "promote", "ring", "expire", "cancel", "hand_back"},
+)
+_NAMES = (*sorted(_ALLOWED_WHEN_FULL), "define", "start", "tick")
+
+
+class Library:
+    """The functions of one version of this code.
+
+    Args:
+        clock: Lua source of `server_now`; tests bring their own to let time pass.
+    """
+
+    def __init__(self, clock: str | None = None) -> None:
+        parts = [clock if clock is not None else _source("_clock"), _source("_lib")]
+        digest = hashlib.blake2s("".join([*parts, *map(_source, _NAMES)]).encode(), digest_size=5).hexdigest()
+        self.name = f"tm_{digest}"
+        for name in _NAMES:
+            flags = "'allow-oom'" if name in _ALLOWED_WHEN_FULL else ""
+            parts.append(
+                f"redis.register_function{{ function_name = '{self.name}_{name}', flags = {{ {flags} }},\n"
+                f"callback = (function()\n{_source(name)}\nend)() }}"
+            )
+        self.source = f"#!lua name={self.name}\n" + "\n".join(parts)
+        self._functions = {name: f"{self.name}_{name}" for name in _NAMES}
+
+    def load(self, client: Redis) -> None:
+        """Make the functions known to the server; harmless when they are there already."""
+        try:
+            client.function_load(self.source)
+        except redis.exceptions.ResponseError as error:
+            if "already exists" not in str(error):
+                raise
+
+    def call(self, client: Redis, name: str, prefix: str, *args: Any) -> Any:
+        """Call one function; one round trip, unless the server has lost its functions, which are then loaded again."""
+        try:
+            return client.execute_command("FCALL", self._functions[name], 1, prefix, *args)
+        except redis.exceptions.ResponseError as error:
+            if "unction not found" not in str(error):
+                raise
+            self.load(client)
+            return client.execute_command("FCALL", self._functions[name], 1, prefix, *args)
+
+    def queue(self, pipeline: Pipeline, name: str, prefix: str, *args: Any) -> None:
+        """Add a call to a pipeline."""
+        pipeline.execute_command("FCALL", self._functions[name], 1, prefix, *args)
+
+
+@functools.cache
+def default_library() -> Library:
+    """The functions as shipped."""
+    return Library()
+
+
+@functools.cache
+def _source(name: str) -> str:
+    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")

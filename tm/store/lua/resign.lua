@@ -1,0 +1,11 @@
+-- Give leadership back, so that a standby takes over at once.
+-- KEYS  1 prefix
+-- ARGV  1 who   2 its token
+-- Returns 1 given back, 0 it was not theirs.
+return function(keys, args)
+    local key = keys[1] .. 'leader'
+    local v = redis.call('HMGET', key, 'id', 'token')
+    if v[1] ~= args[1] or v[2] ~= args[2] then return 0 end
+    redis.call('HSET', key, 'id', '', 'until', 0)
+    return 1
+end

@@ -1,0 +1,55 @@
+-- Turn due ticks of one graph into runs, or into recorded skips and failures. Only the leader may.
+-- KEYS  1 prefix
+-- ARGV  1 leader   2 its token   3 version   4 ms to keep a closed run
+--       then for each tick, in order of time: run id, tick ms, config, trigger, born, reason, overlap
+-- Returns for each tick: created, exists, overlapped, held or fenced. Repeating answers exists.
+local FIELDS = 7
+
+return function(keys, args)
+    local c = context(keys)
+    local answers, count = {}, (#args - 4) / FIELDS
+    local held = redis.call('HMGET', c.p .. 'leader', 'id', 'token', 'until')
+    local plan = plan_of(c, args[3])
+    if held[1] ~= args[1] or held[2] ~= args[2] or tonumber(held[3]) < c.now then
+        for k = 1, count do answers[k] = 'fenced' end
+        return answers
+    end
+    if not plan then return redis.error_reply('NOPLAN unknown version ' .. args[3]) end
+    local graph = plan.graph
+    local waiting = redis.call('HGET', c.p .. 'held', graph) -- the one tick that overlap="queue" keeps waiting
+    local cursor = tonumber(redis.call('HGET', c.p .. 'cursor', graph) or -1)
+    for k = 1, count do
+        local at = 4 + (k - 1) * FIELDS
+        local t = { run = args[at + 1], tick = tonumber(args[at + 2]), config = args[at + 3], trigger = args[at + 4],
+            born = args[at + 5], reason = args[at + 6], params = '', ttl = args[4] }
+        local overlap, mine = args[at + 7], waiting == args[at + 2]
+        local open = t.born == 'queued' and overlap ~= 'allow' and redis.call('ZRANGE', open_key(c, graph), 0, -1) or {}
+        if (t.tick <= cursor and not mine) or redis.call('EXISTS', run_key(c, t.run)) == 1 then
+            answers[k] = 'exists'
+        elseif overlap == 'queue' and #open > 0 and (not waiting or mine) then
+            waiting = args[at + 2]
+            redis.call('HSET', c.p .. 'held', graph, waiting)
+            answers[k] = 'held'
+        else
+            answers[k] = 'created'
+            if #open > 0 and overlap == 'cancel_other' then
+                for _, other in ipairs(open) do cancel_run(c, other, 'cancelled', 'overlap: tick ' .. t.run .. ' is due') end
+            elseif #open > 0 then
+                answers[k] = 'overlapped'
+                t.born = 'skipped'
+                t.reason = overlap == 'queue' and 'overlap: an earlier tick is waiting already'
+                    or 'overlap: run ' .. open[1] .. ' is still open'
+            end
+            create_run(c, plan, args[3], t)
+            if mine then
+                redis.call('HDEL', c.p .. 'held', graph)
+                waiting = false
+            end
+        end
+        if t.tick > cursor then
+            cursor = t.tick
+            redis.call('HSET', c.p .. 'cursor', graph, args[at + 2])
+        end
+    end
+    return answers
+end
