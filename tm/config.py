@@ -1,4 +1,4 @@
-"""Settings: what the environment and the command line may change; nothing else in Taskmaster reads the environment."""
+"""Settings: what the environment and the command line may change. Nothing else in Taskmaster reads it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from tm.errors import SettingsError
 from tm.redact import redact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from zoneinfo import ZoneInfo
 
 #: bytes; the codec refuses anything larger, so a larger limit could not be kept
@@ -34,10 +34,9 @@ def _machine_zone() -> ZoneInfo:
     try:
         import tzlocal
 
-        zone = tzlocal.get_localzone()
-    except (ZoneInfoNotFoundError, ValueError, OSError, LookupError):
+        return tzlocal.get_localzone()
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         return ZoneInfo("UTC")
-    return zone if isinstance(zone, ZoneInfo) else ZoneInfo("UTC")
 
 
 def _default_processes() -> int:
@@ -80,7 +79,7 @@ class Settings:
     def from_environment(cls, **overrides: Any) -> Settings:
         """The settings of this process: overrides first (None means not given), then `TM_*`, then defaults.
 
-        An empty variable counts as not set, so that `TM_URL=${TM_URL:-}` in a compose file means what it says.
+        An empty variable counts as not set: `TM_URL=${TM_URL:-}` in a compose file means what it says.
         """
         if unknown := overrides.keys() - {each.field for each in _TABLE}:
             raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")

@@ -12,7 +12,7 @@ _LONGEST_SOCKET_PATH = 100
 
 
 def socket_path(home: Path) -> Path:
-    """Where the server of `home` listens: in it, or in a private directory when the path would be too long."""
+    """Where the server of `home` listens: in it, or in a private directory when that path is too long."""
     path = home / "redis.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-#: `scheme://user:PASSWORD@`. Greedy up to the last `@`, because people forget to encode the one in their password;
-#: now and then that hides a path too, which is the better mistake.
+#: `scheme://user:PASSWORD@`. Greedy up to the last `@`, because people forget to encode the one in their
+#: password; now and then that hides a path too, which is the better mistake.
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]*):[^\s]*@")
 _QUERY = re.compile(r"([?&](?:password|passwd|pwd|secret|token)=)[^\s&#'\"]+", re.IGNORECASE)
 
