@@ -1,7 +1,7 @@
 """What happened, as the server tells history: one frozen record per transition worth keeping.
 
-The server functions write them into one stream in the order in which they became true; `tm.store.events` reads
-the bytes and `tm.history` files the records. Times are milliseconds since the epoch, by the server's clock.
+The server functions write them into one stream in the order in which they became true; `tm.store.events`
+reads the bytes and `tm.history` files the records. Times are ms since the epoch, by the server's clock.
 """
 
 from __future__ import annotations

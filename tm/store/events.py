@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def parse(raw: bytes) -> Event:
     """The event that field `d` of a stream entry holds.
 
-    Never raises: what is corrupt, incomplete or of a newer version comes back as an `UnknownEvent`, for one bad
-    entry must not keep history from everything after it.
+    Never raises: what is corrupt, incomplete or of a newer version comes back as an `UnknownEvent`, for one
+    bad entry must not keep history from everything after it.
     """
     try:
         fields = msgpack.unpackb(raw, raw=True, strict_map_key=False)
