@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: bytes; a config is for parameters, data goes elsewhere
 MAX_SIZE = 1 << 20

@@ -278,7 +278,7 @@ class Graph:
         self.tasks, self._parents, self._plan = tasks, drawn, None
 
     def _tasks_of(self, given: AnyTask | Sequence[AnyTask] | None) -> list[AnyTask]:
-        several = [] if given is None else [given] if isinstance(given, Task) else list(given)
+        several: list[Any] = [] if given is None else list(given) if isinstance(given, Sequence) else [given]
         for each in several:
             if not isinstance(each, Task):
                 hint = "; decorate it with @task()" if callable(each) else ""
@@ -380,7 +380,7 @@ class Graph:
             if missing := root.required.difference(provided, by_position):
                 raise TypeError(
                     f"graph {self.name!r}: root {root.name!r} requires {', '.join(sorted(missing))}; "
-                    f"pass it: graph({sorted(missing)[0]}=...) or -p {sorted(missing)[0]}=..."
+                    f"pass it: graph({min(missing)}=...) or -p {min(missing)}=..."
                 )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

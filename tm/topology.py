@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 def in_order(parents: Mapping[str, Sequence[str]]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -32,6 +31,8 @@ from tm.store.records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from redis import Redis
 
     from tm.events import Event
@@ -61,6 +62,7 @@ class Store:
         library: Library | None = None,
     ) -> None:
         self.client = client
+        self._redis: Any = client  # replies differ with every command; the methods below give them their types
         self.keys = Keys(namespace)
         self.prefix = self.keys.prefix
         self._ttl = int(result_ttl * 1000)
@@ -73,29 +75,40 @@ class Store:
 
     def instance(self) -> str:
         """The random id this server's data got when it was first used; a new one means that it was emptied."""
-        self.client.hsetnx(self.keys.meta, "instance", secrets.token_hex(8))
-        self.client.hsetnx(self.keys.meta, "schema", str(SCHEMA))
-        return _text(self.client.hget(self.keys.meta, "instance"))
+        self._redis.hsetnx(self.keys.meta, "instance", secrets.token_hex(8))
+        self._redis.hsetnx(self.keys.meta, "schema", str(SCHEMA))
+        return _text(self._redis.hget(self.keys.meta, "instance"))
 
     def define(self, plan: Plan, info: Mapping[str, Any] | None = None) -> None:
         """Store a plan, and what `tm graphs` shows of its graph."""
         described = b"" if info is None else msgpack.packb({"version": plan.version, **info})
         roots = msgpack.packb(plan.roots)
-        self._call("define", plan.version, plan.graph, plan.timeout or 0, roots, described, *map(_pack_node, plan.tasks))
+        self._call(
+            "define",
+            plan.version,
+            plan.graph,
+            plan.timeout or 0,
+            roots,
+            described,
+            *map(_pack_node, plan.tasks),
+        )
 
     def graphs(self) -> dict[str, dict[str, Any]]:
         """What the schedulers said of their graphs, by name."""
-        known = self.client.hgetall(self.keys.graphs)
+        known = self._redis.hgetall(self.keys.graphs)
         return {_text(name): msgpack.unpackb(info) for name, info in sorted(known.items())}
 
     def plan(self, version: str) -> Plan | None:
         """The plan of a version; None when the server does not know it."""
-        stored = self.client.hgetall(self.keys.plan(version))
+        stored = self._redis.hgetall(self.keys.plan(version))
         if b"graph" not in stored:
             return None
         tasks = tuple(_unpack_node(stored[str(index).encode()]) for index in range(int(stored[b"n"])))
         return Plan(
-            graph=_text(stored[b"graph"]), version=version, tasks=tasks, timeout=float(stored[b"timeout"]) or None
+            graph=_text(stored[b"graph"]),
+            version=version,
+            tasks=tasks,
+            timeout=float(stored[b"timeout"]) or None,
         )
 
     # Starting -----------------------------------------------------------------------------------------------------
@@ -115,7 +128,7 @@ class Store:
             return self._start(plan, runs, trigger)
 
     def _start(self, plan: Plan, runs: Sequence[NewRun], trigger: Trigger) -> list[bool]:
-        pipeline = self.client.pipeline(transaction=False)
+        pipeline = self._redis.pipeline(transaction=False)
         for first in range(0, len(runs), RUNS_PER_CALL):
             args: list[Any] = [plan.version, trigger.value, self._ttl]
             for run in runs[first : first + RUNS_PER_CALL]:
@@ -140,11 +153,19 @@ class Store:
             return self._tick_many(leader, due)
 
     def _tick_many(self, leader: Leadership, due: Sequence[tuple[Plan, Sequence[DueTick]]]) -> list[list[TickAnswer]]:
-        pipeline = self.client.pipeline(transaction=False)
+        pipeline = self._redis.pipeline(transaction=False)
         for plan, ticks in due:
             args: list[Any] = [leader.who, leader.token, plan.version, self._ttl]
             for tick in ticks:
-                args += (tick.run, tick.at_ms, tick.config, tick.trigger, tick.born, tick.reason, tick.overlap)
+                args += (
+                    tick.run,
+                    tick.at_ms,
+                    tick.config,
+                    tick.trigger,
+                    tick.born,
+                    tick.reason,
+                    tick.overlap,
+                )
             self._library.queue(pipeline, "tick", self.prefix, *args)
         return [[TickAnswer(_text(answer)) for answer in answers] for answers in pipeline.execute()]
 
@@ -153,7 +174,7 @@ class Store:
     def announce(self, worker: str, graphs: Iterable[str], info: Mapping[str, str], ttl_ms: int) -> None:
         """Say which graphs a worker has loaded; forgotten after `ttl_ms` unless said again."""
         offers, about = self.keys.offers(worker), self.keys.worker(worker)
-        with self.client.pipeline(transaction=True) as pipeline:
+        with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.delete(offers)
             pipeline.sadd(offers, *graphs)
             pipeline.pexpire(offers, ttl_ms)
@@ -163,7 +184,7 @@ class Store:
 
     def retire(self, worker: str) -> None:
         """Forget a worker that ends."""
-        self.client.delete(self.keys.offers(worker), self.keys.worker(worker))
+        self._redis.delete(self.keys.offers(worker), self.keys.worker(worker))
 
     def take(self, ask: Ask) -> Grant:
         """Claim up to `ask.count` attempts."""
@@ -235,34 +256,34 @@ class Store:
 
     def server_ms(self) -> int:
         """The server's clock."""
-        seconds, microseconds = self.client.time()
+        seconds, microseconds = self._redis.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def cursors(self) -> dict[str, int]:
         """The last tick handled, by graph, in ms."""
-        return {_text(graph): int(at) for graph, at in self.client.hgetall(self.keys.cursor).items()}
+        return {_text(graph): int(at) for graph, at in self._redis.hgetall(self.keys.cursor).items()}
 
     def held(self) -> dict[str, int]:
         """The tick that waits for an open run to end, by graph, in ms."""
-        return {_text(graph): int(at) for graph, at in self.client.hgetall(self.keys.held).items()}
+        return {_text(graph): int(at) for graph, at in self._redis.hgetall(self.keys.held).items()}
 
     def set_cursor_if_absent(self, graph: str, at_ms: int) -> int:
         """Where the ticks of a graph begin when it is seen for the first time; returns the cursor in force."""
-        self.client.hsetnx(self.keys.cursor, graph, str(at_ms))
-        return int(_text(self.client.hget(self.keys.cursor, graph)))
+        self._redis.hsetnx(self.keys.cursor, graph, str(at_ms))
+        return int(_text(self._redis.hget(self.keys.cursor, graph)))
 
     def open_runs(self, graph: str | None = None) -> list[str]:
         """Ids of open runs, oldest first within a graph."""
         graphs = [graph] if graph is not None else self._graphs_with_open_runs()
-        return [_text(run) for name in graphs for run in self.client.zrange(self.keys.open(name), 0, -1)]
+        return [_text(run) for name in graphs for run in self._redis.zrange(self.keys.open(name), 0, -1)]
 
     def _graphs_with_open_runs(self) -> list[str]:
         start = self.keys.open("")
-        return sorted(_text(key)[len(start) :] for key in self.client.scan_iter(f"{_literal(start)}*", count=1000))
+        return sorted(_text(key)[len(start) :] for key in self._redis.scan_iter(f"{_literal(start)}*", count=1000))
 
     def run(self, run: str) -> RunView | None:
         """A run as it is now; None when the server does not hold it (any more)."""
-        stored = self.client.hgetall(self.keys.run(run))
+        stored = self._redis.hgetall(self.keys.run(run))
         if b"graph" not in stored:
             return None
         version = _text(stored[b"plan"])
@@ -286,21 +307,21 @@ class Store:
 
     def state(self, run: str) -> RunState | None:
         """The state of a run alone."""
-        state = self.client.hget(self.keys.run(run), "state")
+        state = self._redis.hget(self.keys.run(run), "state")
         return None if state is None else RunState(_text(state))
 
     def result(self, run: str) -> bytes | None:
         """The message of a run's last task; None when there is none (yet, or any more)."""
-        version = self.client.hget(self.keys.run(run), "plan")
+        version = self._redis.hget(self.keys.run(run), "plan")
         if version is None:
             return None
-        last = int(_text(self.client.hget(self.keys.plan(_text(version)), "n"))) - 1
-        value: bytes | None = self.client.hget(self.keys.out(run), str(last))
+        last = int(_text(self._redis.hget(self.keys.plan(_text(version)), "n"))) - 1
+        value: bytes | None = self._redis.hget(self.keys.out(run), str(last))
         return value
 
     def output(self, run: str, node: int) -> bytes | None:
         """The message of one task of a run."""
-        value: bytes | None = self.client.hget(self.keys.out(run), str(node))
+        value: bytes | None = self._redis.hget(self.keys.out(run), str(node))
         return value
 
     def ended_channel(self, run: str) -> str:
@@ -309,26 +330,23 @@ class Store:
 
     def queue_depths(self) -> dict[str, int]:
         """Attempts that wait, by queue."""
-        queues = sorted(_text(queue) for queue in self.client.smembers(self.keys.queues))
-        return {queue: self.client.zcard(f"{self.prefix}queued:{queue}") for queue in queues}
+        queues = sorted(_text(queue) for queue in self._redis.smembers(self.keys.queues))
+        return {queue: self._redis.zcard(f"{self.prefix}queued:{queue}") for queue in queues}
 
     # History --------------------------------------------------------------------------------------------------------
 
     def events(self, after: str = "0", count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
         """Events after a stream id, oldest first; waits up to `block_ms` for the first one."""
-        reply = self.client.xread({self.keys.events: after}, count=count, block=block_ms)
+        reply = self._redis.xread({self.keys.events: after}, count=count, block=block_ms)
         if not reply:
             return []
-        streams = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply]
-        entries = next(iter(streams))
-        if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], tuple | list):
-            entries = entries[0]
+        entries = reply[0][1]
         return [(_text(stream_id), event_codec.parse(fields[b"d"])) for stream_id, fields in entries]
 
     def ack(self, upto: str) -> None:
         """Forget events up to and with this stream id: history has them."""
         milliseconds, _, sequence = upto.partition("-")
-        self.client.xtrim(self.keys.events, minid=f"{milliseconds}-{int(sequence) + 1}", approximate=False)
+        self._redis.xtrim(self.keys.events, minid=f"{milliseconds}-{int(sequence) + 1}", approximate=False)
 
 
 def _text(value: Any) -> str:

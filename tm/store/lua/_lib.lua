@@ -49,6 +49,13 @@ local function plan_of(c, version)
     return plan
 end
 
+-- For what starts runs: also sees that the plan is still there. A server may be emptied under a memory that is not.
+local function plan_for_start(c, version)
+    if redis.call('EXISTS', c.p .. 'plan:' .. version) == 1 then return plan_of(c, version) end
+    plans, plan_count = {}, 0
+    return nil
+end
+
 local function node_of(plan, index)
     index = tonumber(index)
     local node = plan.nodes[index]

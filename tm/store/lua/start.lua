@@ -4,7 +4,7 @@
 -- Returns for each run 1 created, 0 that id exists. Fails with NOPLAN, having done nothing, when the version is unknown.
 return function(keys, args)
     local c = context(keys)
-    local plan = plan_of(c, args[1])
+    local plan = plan_for_start(c, args[1])
     if not plan then return redis.error_reply('NOPLAN unknown version ' .. args[1]) end
     local answers = {}
     for k = 4, #args, 3 do

@@ -9,7 +9,7 @@ return function(keys, args)
     local c = context(keys)
     local answers, count = {}, (#args - 4) / FIELDS
     local held = redis.call('HMGET', c.p .. 'leader', 'id', 'token', 'until')
-    local plan = plan_of(c, args[3])
+    local plan = plan_for_start(c, args[3])
     if held[1] ~= args[1] or held[2] ~= args[2] or tonumber(held[3]) < c.now then
         for k = 1, count do answers[k] = 'fenced' end
         return answers

@@ -1,0 +1,302 @@
+"""The server functions and the step function, side by side: every state they reach is the same.
+
+Hypothesis picks plans, orders of events, repeats, stale and foreign tokens, pauses; after each event the server's
+records, sets and verdicts are compared with the state of `tm.step`. TM_MODEL_STEPS sets how many events are played.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tm.ids import job_id
+from tm.records import Plan, TaskPlan
+from tm.retry import RetryPolicy
+from tm.states import TASK_TRANSITIONS, Outcome, RunState, TaskState
+from tm.step import Answer, Begun, Claimed, Due, Ended, Lapsed, Run, Stopped, Wait, step
+from tm.store import Library, Store
+from tm.store.records import Ask, Beat, NewRun, Report, VerdictKind
+
+if TYPE_CHECKING:
+    import redis
+
+CLOCK = "local function server_now() return tonumber(redis.call('GET', 'test:clock')) end"
+LEASE = 1000
+STEPS = int(os.environ.get("TM_MODEL_STEPS", "3000"))
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Small graphs of any shape, with retries here and there."""
+    size = draw(st.integers(1, 6))
+    parents = [
+        tuple(sorted(draw(st.sets(st.integers(0, node - 1), max_size=3)))) if node else () for node in range(size)
+    ]
+    tasks = tuple(
+        TaskPlan(
+            name=f"t{node}",
+            parents=parents[node],
+            children=tuple(child for child in range(size) if node in parents[child]),
+            queue=draw(st.sampled_from(["default", "slow"])),
+            retry=RetryPolicy(
+                retries=draw(st.integers(0, 2)),
+                retry_delay=draw(st.sampled_from([0.0, 0.5, 1.5])),
+                backoff=draw(st.sampled_from([0.0, 1.0, 0.7])),
+                max_retry_delay=draw(st.sampled_from([None, 1.0])),
+                jitter=draw(st.sampled_from([0.0, 0.5])),
+            ),
+        )
+        for node in range(size)
+    )
+    version = draw(st.integers(0, 2**60))
+    return Plan(graph="model", version=f"v{version:x}-{hash(tasks):x}", tasks=tasks)
+
+
+class Model(RuleBasedStateMachine):
+    """One run, played on both sides."""
+
+    client: redis.Redis
+    library: Library
+
+    @initialize(plan=plans())
+    def begin(self, plan: Plan) -> None:
+        self.client.flushdb()
+        self.now = 1_000_000
+        self.client.set("test:clock", self.now)
+        self.store = Store(self.client, "model", library=self.library)
+        self.plan, self.run = plan, Run(plan)
+        self.claims: dict[tuple[int, int], str] = {}  # every token ever given, by node and attempt
+        self.leases: dict[tuple[int, int], int] = {}
+        self.retries: dict[tuple[int, int], int] = {}
+        self.asks = 0
+        for name in ("a", "b"):
+            self.store.announce(name, ["model"], {"host": "here"}, 10**9)
+        assert self.store.start(plan, [NewRun(id="run_1")]) == [True]
+        assert self.store.start(plan, [NewRun(id="run_1")]) == [False]
+        self.apply(Begun())
+
+    def apply(self, event: Any) -> int:
+        before = {node: self.run.task_state(node) for node in range(len(self.plan.tasks))}
+        decision = step(self.run, event)
+        self.run.apply(decision)
+        for node, was in before.items():
+            now = self.run.task_state(node)
+            assert now is was or now in TASK_TRANSITIONS[was], f"{was} -> {now} is not in the table"
+        for command in decision.commands:
+            if isinstance(command, Wait):
+                self.retries[command.node, command.attempt] = self.now + command.delay_ms
+        return decision.answer
+
+    def ask(self, worker: str, count: int, **more: Any) -> Ask:
+        self.asks += 1
+        return Ask(
+            worker=worker,
+            lease_ms=LEASE,
+            token=f"k{self.asks}",
+            queues=("default", "slow"),
+            count=count,
+            **more,
+        )
+
+    def took(self, claims: list[Any], at_most: int) -> None:
+        assert len(claims) <= at_most
+        for claim in claims:
+            node = next(i for i, task in enumerate(self.plan.tasks) if task.name == claim.task)
+            assert claim.job == job_id("run_1", node, claim.attempt)
+            assert (node, claim.attempt) not in self.claims, "one attempt was claimed twice"
+            assert self.apply(Claimed(node, claim.attempt, claim.token)) == Answer.ACCEPTED
+            self.claims[node, claim.attempt] = claim.token
+            self.leases[node, claim.attempt] = self.now + LEASE
+            parents = self.plan.tasks[node].parents
+            assert [name for name, _ in claim.inputs] == [self.plan.tasks[p].name for p in parents]
+            assert [value for _, value in claim.inputs] == [b"value of %d" % p for p in parents], "a wrong message"
+
+    @rule(worker=st.sampled_from(["a", "b"]), count=st.integers(1, 3))
+    def take(self, worker: str, count: int) -> None:
+        ask = self.ask(worker, count)
+        grant = self.store.take(ask)
+        again = Ask(**{**{f: getattr(ask, f) for f in ask.__slots__}, "again": True, "count": 0})
+        if grant.claims:
+            repeated = self.store.take(again)
+            key = lambda claim: claim.job  # noqa: E731
+            assert sorted(repeated.claims, key=key) == sorted(grant.claims, key=key), "a repeated ask differs"
+        self.took(grant.claims, count)
+
+    @precondition(lambda self: self.claims)
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(
+            [
+                Outcome.SUCCESS,
+                Outcome.SUCCESS,
+                Outcome.FAILED,
+                Outcome.TIMED_OUT,
+                Outcome.KILLED,
+                Outcome.LOST,
+            ]
+        ),
+        retry=st.booleans(),
+        chance=st.sampled_from([0.0, 0.25, 0.999]),
+        forged=st.sampled_from([False, False, False, True]),
+        count=st.integers(0, 2),
+    )
+    def finish(
+        self, data: st.DataObject, outcome: Outcome, retry: bool, chance: float, forged: bool, count: int
+    ) -> None:
+        (node, attempt), token = data.draw(st.sampled_from(sorted(self.claims.items())))
+        token = "forged" if forged else token
+        report = Report(
+            job_id("run_1", node, attempt),
+            token,
+            outcome,
+            b"value of %d" % node,
+            b"",
+            retry=retry,
+            chance=chance,
+        )
+        verdicts, grant = self.store.finish(self.ask("a", count), [report])
+        answer = self.apply(Ended(node, attempt, token, outcome, retry, chance))
+        assert verdicts[0].kind == VerdictKind(answer)
+        if answer == Answer.ACCEPTED:
+            del self.leases[node, attempt]
+            if self.run.task_state(node) is TaskState.RETRYING:
+                assert verdicts[0].due_ms == self.retries[node, attempt + 1]
+        self.took(grant.claims, count)
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), forged=st.booleans())
+    def beat(self, data: st.DataObject, forged: bool) -> None:
+        (node, attempt), token = data.draw(st.sampled_from(sorted(self.claims.items())))
+        answer = self.store.beat(LEASE, [(job_id("run_1", node, attempt), "forged" if forged else token)])
+        task = self.run.tasks[node]
+        current = task.attempt == attempt and task.token == token and not forged
+        if current and task.state is TaskState.RUNNING:
+            assert answer == [Beat.OK]
+            self.leases[node, attempt] = self.now + LEASE
+        else:
+            assert answer == [Beat.CANCEL if current and task.state is TaskState.CANCELLED else Beat.LOST]
+
+    @rule(ms=st.sampled_from([1, 400, 1100, 16_000]))
+    def time_passes(self, ms: int) -> None:
+        self.now += ms
+        self.client.set("test:clock", self.now)
+
+    @rule()
+    def reap(self) -> None:
+        lapsed = sorted((due, key) for key, due in self.leases.items() if due <= self.now)
+        assert self.store.reap() == len(lapsed)
+        for _, (node, attempt) in lapsed:
+            assert self.apply(Lapsed(node, attempt)) == Answer.ACCEPTED
+            del self.leases[node, attempt]
+
+    @rule()
+    def promote(self) -> None:
+        due = sorted((at, key) for key, at in self.retries.items() if at <= self.now)
+        for _, (node, attempt) in due:
+            assert self.apply(Due(node, attempt)) == Answer.ACCEPTED
+            del self.retries[node, attempt]
+        wait = min(self.retries.values()) - self.now if self.retries else None
+        assert self.store.promote() == (len(due), wait)
+
+    @rule()
+    def a_bell_is_lost_and_rung_again(self) -> None:
+        for queue in ("default", "slow"):
+            self.client.lpop(self.store.keys.bell(queue))
+        self.time_passes(16_000)
+        self.store.ring()
+
+    @precondition(lambda self: self.run.state in {RunState.QUEUED, RunState.RUNNING})
+    @rule(chance=st.integers(0, 11), state=st.sampled_from([RunState.CANCELLED, RunState.TIMED_OUT]))
+    def stop(self, chance: int, state: RunState) -> None:
+        if chance:
+            return  # rarely, or no run would get far
+        assert self.store.cancel("run_1", state, "because")
+        assert self.apply(Stopped(state)) == Answer.ACCEPTED
+        assert not self.store.cancel("run_1", state, "because")
+        self.leases.clear()
+        self.retries.clear()
+
+    @invariant()
+    def both_sides_agree(self) -> None:
+        stored = self.client.hgetall(self.store.keys.run("run_1"))
+        assert stored[b"state"].decode() == self.run.state
+        for node in range(len(self.plan.tasks)):
+            packed = stored.get(b"%d" % node)
+            ours = self.run.tasks.get(node)
+            if ours is None or packed is None:
+                assert packed is None, f"node {node}: the server has {packed!r}"
+                assert ours is None or (ours.state is TaskState.CANCELLED and ours.attempt == 0)
+                continue
+            state, attempt, token, fails, losses, *_ = msgpack.unpackb(packed)
+            assert (state, attempt, fails, losses) == (ours.state, ours.attempt, ours.fails, ours.losses)
+            if ours.state is not TaskState.QUEUED:
+                assert token == ours.token
+
+    @invariant()
+    def every_open_task_is_in_exactly_one_place(self) -> None:
+        places = {
+            "leases": {job_id("run_1", *key): float(at) for key, at in self.leases.items()},
+            "retry": {job_id("run_1", *key): float(at) for key, at in self.retries.items()},
+        }
+        for name, ours in places.items():
+            theirs = {
+                job.decode(): at for job, at in self.client.zrange(f"{self.store.prefix}{name}", 0, -1, withscores=True)
+            }
+            assert theirs == ours, name
+        queued = {
+            job.decode()
+            for queue in ("default", "slow")
+            for job in self.client.zrange(f"{self.store.prefix}queued:{queue}", 0, -1)
+        }
+        assert queued == {
+            job_id("run_1", node, task.attempt)
+            for node, task in self.run.tasks.items()
+            if task.state is TaskState.QUEUED
+        }
+        is_open = self.run.state in {RunState.QUEUED, RunState.RUNNING}
+        assert self.store.open_runs("model") == (["run_1"] if is_open else [])
+
+
+def play(client: redis.Redis, library: Library, steps: int) -> None:
+    machine = type("BoundModel", (Model,), {"client": client, "library": library})
+    per_example = 40
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=max(1, steps // per_example),
+            stateful_step_count=per_example,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_lua_and_step_function_agree_on_every_state(client: redis.Redis) -> None:
+    play(client, Library(clock=CLOCK), STEPS)
+
+
+def test_the_model_would_notice_a_missing_token_check(client: redis.Redis) -> None:
+    library = Library(clock=CLOCK)
+    seeded = library.source.replace("if not a or a.r[TOKEN] ~= token then", "if not a then")
+    assert seeded != library.source
+    library.source = seeded.replace(library.name, "tm_seeded")
+    library._functions = {
+        name: function.replace(library.name, "tm_seeded") for name, function in library._functions.items()
+    }
+    with pytest.raises(AssertionError):
+        play(client, library, 2000)

@@ -1,0 +1,105 @@
+"""Runs a graph here and now, in this process: no server, no other process, any object as a message."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from tm import configfile
+from tm.clock import Clock, SystemClock
+from tm.errors import Fail
+from tm.states import Outcome
+from tm.step import Begun, Claimed, Close, Due, Ended, Enqueue, Run, Wait, step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tm.graph import AnyTask, Graph
+    from tm.step import Event
+
+_HERE = "here"  # the claim token: nobody else can claim
+
+
+def run(graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any], clock: Clock | None = None) -> Any:
+    """Run `graph` and return the value of its last task; see `Graph.__call__` for the promise."""
+    graph.bind(kwargs, positional=len(args))
+    return _InProcessRun(graph, args, kwargs, clock or SystemClock()).to_the_end()
+
+
+class _InProcessRun:
+    """Carries out what the step function decides, one task after the other."""
+
+    def __init__(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any], clock: Clock) -> None:
+        plan = graph.plan
+        self._graph, self._args, self._clock = graph, args, clock
+        self._given = dict(kwargs)
+        if graph.config is not None and "config" not in kwargs:
+            self._given["config"] = configfile.parse(configfile.read(graph.config), graph.config)
+        self._names = [node.name for node in plan.tasks]
+        self._parents = [node.parents for node in plan.tasks]
+        self._tasks: list[AnyTask] = [graph.tasks[name] for name in self._names]
+        self._run = Run(plan)
+        self._values: dict[int, Any] = {}
+        self._ready: deque[Enqueue] = deque()
+        self._waiting: list[tuple[float, Due]] = []
+        self._failure: Exception | None = None
+        self._closed: Close | None = None
+
+    def to_the_end(self) -> Any:
+        self._advance(Begun())
+        while self._closed is None:
+            if self._ready:
+                self._attempt(*self._ready.popleft())
+            else:
+                self._wait_for_retry()
+        if self._failure is not None:
+            raise self._failure
+        return self._values[len(self._names) - 1]
+
+    def _advance(self, event: Event) -> None:
+        decision = step(self._run, event)
+        self._run.apply(decision)
+        for command in decision.commands:
+            if isinstance(command, Enqueue):
+                self._ready.append(command)
+            elif isinstance(command, Wait):
+                due = self._clock.now().timestamp() + command.delay_ms / 1000
+                heapq.heappush(self._waiting, (due, Due(command.node, command.attempt)))
+            else:
+                self._closed = command
+
+    def _wait_for_retry(self) -> None:
+        due, event = heapq.heappop(self._waiting)
+        while (seconds := due - self._clock.now().timestamp()) > 0:
+            self._clock.sleep(seconds)
+        self._advance(event)
+
+    def _attempt(self, node: int, attempt: int) -> None:
+        self._advance(Claimed(node, attempt, _HERE))
+        try:
+            value = self._call(node)
+        except Exception as error:  # noqa: BLE001 - whatever a task raises decides over its retry
+            task = self._tasks[node]
+            again = isinstance(error, task.retry_on) and not isinstance(error, Fail)
+            self._advance(Ended(node, attempt, _HERE, Outcome.FAILED, again, random.random()))  # noqa: S311
+            if self._run.bad and self._failure is None:
+                tries = task.retry.retries + 1
+                error.add_note(f"in task {task.name!r} of graph {self._graph.name!r}, attempt {attempt} of {tries}")
+                self._failure = error
+        else:
+            self._values[node] = value
+            self._advance(Ended(node, attempt, _HERE, Outcome.SUCCESS))
+
+    def _call(self, node: int) -> Any:
+        task, parents = self._tasks[node], self._parents[node]
+        if parents:
+            return task.function(**{self._names[parent]: self._values[parent] for parent in parents})
+        return task.function(*self._args, **arguments_for_root(task, self._given.items(), len(self._args)))
+
+
+def arguments_for_root(task: AnyTask, given: Iterable[tuple[str, Any]], positional: int = 0) -> dict[str, Any]:
+    """Of what was passed to a graph, what this root takes by name."""
+    taken = [*task.parameters][:positional]
+    return {name: value for name, value in given if task.accepts(name) and name not in taken}
