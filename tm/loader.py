@@ -148,9 +148,7 @@ def _merge(targets: Iterable[list[_File]]) -> Loaded:
             place = f"{_shown(graph.file)} ({variable})"
             first = places.setdefault(graph.name, place)
             if graphs.setdefault(graph.name, graph) is not graph:
-                raise LoadError(
-                    f"two graphs are named {graph.name!r}: {first} and {place}; rename one of them"
-                )
+                raise LoadError(f"two graphs are named {graph.name!r}: {first} and {place}; rename one of them")
         scheduled.update(dict.fromkeys(graph.name for graph in file.scheduled))
     for name, graph in graphs.items():
         try:
@@ -293,8 +291,7 @@ def _graph_files(folder: Path) -> list[Path]:
         folders[:] = sorted(
             each
             for each in folders
-            if not each.startswith((".", "__pycache__", "node_modules"))
-            and not (here / each / "pyvenv.cfg").exists()
+            if not each.startswith((".", "__pycache__", "node_modules")) and not (here / each / "pyvenv.cfg").exists()
         )
         found += [
             here / each
