@@ -1,0 +1,241 @@
+"""The client starts runs, waits for them without polling, and explains what went wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.waiting import wait_for
+from tm import Graph, task
+from tm.client import Client, RunHandle, wait_all
+from tm.errors import CodecError, ConfigError, NotFoundError, RunFailedError, UnavailableError
+from tm.states import Outcome, RunState
+from tm.store.records import Ask, Claim, Report
+from tm.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import redis
+
+    from tests.servers import Server
+
+
+@task()
+def first(size: int = 1) -> dict[str, int]:
+    return {"size": size}
+
+
+@task()
+def second(first: dict[str, int]) -> int:
+    return first["size"] + 1
+
+
+@pytest.fixture
+def graph() -> Graph:
+    graph = Graph("sums")
+    graph.add_edges([first], [second])
+    return graph
+
+
+@pytest.fixture
+def face(store: Store) -> Client:
+    return Client(store, where="the test server")
+
+
+class Hand:
+    """A worker made of two hands: takes what is queued and reports what the test says."""
+
+    def __init__(self, store: Store, graph: Graph, name: str = "hand") -> None:
+        self.store = store
+        self.graph = graph
+        self.name = name
+        self.asked = 0
+        store.announce(name, [graph.name], {"host": "here"}, 60_000)
+
+    def _ask(self, count: int) -> Ask:
+        self.asked += 1
+        return Ask(worker=self.name, lease_ms=30_000, token=f"t{self.asked}", queues=("default",), count=count)
+
+    def take(self, count: int = 1) -> list[Claim]:
+        return self.store.take(self._ask(count)).claims
+
+    def report(self, claim: Claim, value: Any = None, error: dict[str, Any] | None = None) -> list[Claim]:
+        from tm import codec
+
+        outcome = Outcome.SUCCESS if error is None else Outcome.FAILED
+        report = Report(
+            claim.job,
+            claim.token,
+            outcome,
+            value=codec.encode(value) if error is None else b"",
+            error=b"" if error is None else codec.encode(error),
+        )
+        return self.store.finish(self._ask(1), [report])[1].claims
+
+    def run_all(self) -> None:
+        claims = self.take()
+        while claims:
+            claims = self.report(claims[0], self.value(claims[0]))
+
+    def value(self, claim: Claim) -> Any:
+        from tm import codec
+
+        params = codec.decode(claim.params) if claim.params else {}
+        inputs = {name: codec.decode(value) for name, value in claim.inputs}
+        return self.graph.tasks[claim.task](**params, **inputs)
+
+
+@pytest.fixture
+def hand(store: Store, graph: Graph) -> Hand:
+    return Hand(store, graph)
+
+
+@pytest.fixture
+def later() -> Iterator[Any]:
+    """Run something in a thread meanwhile; joined at the end of the test."""
+    threads: list[threading.Thread] = []
+
+    def start(function: Any) -> None:
+        threads.append(threading.Thread(target=function))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_run_that_is_submitted_is_queued_and_gives_its_result(face: Client, graph: Graph, hand: Hand) -> None:
+    handle = face.submit(graph, {"size": 4})
+    assert handle.state is RunState.QUEUED
+    assert handle.id.startswith("sums-")
+    assert handle.id in repr(handle)
+    hand.run_all()
+    assert handle.wait(5) is RunState.SUCCESS
+    assert handle.result(5) == 5
+    assert handle.state is RunState.SUCCESS
+
+
+def test_many_runs_get_handles_in_the_order_of_their_params(face: Client, graph: Graph, hand: Hand) -> None:
+    handles = face.submit_many(graph, [{"size": size} for size in range(120)])
+    assert len({handle.id for handle in handles}) == 120
+    hand.run_all()
+    assert wait_all(handles, 5) == [RunState.SUCCESS] * 120
+    assert [handle.result(1) for handle in handles] == [size + 1 for size in range(120)]
+
+
+def test_waiting_ends_as_soon_as_the_run_ends(face: Client, graph: Graph, hand: Hand, later: Any) -> None:
+    handle = face.submit(graph)
+    woken: list[float] = []
+
+    def wait() -> None:
+        handle.wait(10)
+        woken.append(time.monotonic())
+
+    later(wait)
+    subscribed(face.store.client, handle)
+    hand.run_all()
+    ended = time.monotonic()
+    wait_for(lambda: woken, "the waiter to wake up")
+    assert woken[0] - ended < 0.5  # the safety net looks again after 5 s only
+
+
+def test_one_connection_waits_for_many_runs(face: Client, graph: Graph, hand: Hand, later: Any) -> None:
+    handles = face.submit_many(graph, [{}] * 30)
+    states: list[RunState] = []
+    later(lambda: states.extend(wait_all(handles, 10)))
+    subscribed(face.store.client, handles[0])
+    listening = [each for each in face.store.client.client_list() if int(each["sub"]) > 0]
+    assert [int(each["sub"]) for each in listening] == [30]
+    hand.run_all()
+    wait_for(lambda: len(states) == 30, "all states")
+
+
+def test_waiting_gives_up_after_its_timeout(face: Client, graph: Graph) -> None:
+    handle = face.submit(graph)
+    with pytest.raises(TimeoutError, match=f"run {handle.id} is still open after 0.05 s"):
+        handle.wait(0.05)
+    with pytest.raises(TimeoutError, match="2 runs are still open"):
+        wait_all([handle, face.submit(graph)], 0.05)
+
+
+def test_a_failed_run_says_which_task_and_why(face: Client, graph: Graph, hand: Hand) -> None:
+    handle = face.submit(graph)
+    hand.report(hand.take()[0], error={"type": "ZeroDivisionError", "message": "division by zero", "traceback": "..."})
+    assert handle.wait(5) is RunState.FAILED
+    with pytest.raises(RunFailedError, match="ended failed: task 'first', attempt 1: ZeroDivisionError: division by zero"):
+        handle.result(5)
+
+
+def test_a_cancelled_run_ends_at_once(face: Client, graph: Graph) -> None:
+    handle = face.submit(graph)
+    assert handle.cancel()
+    assert handle.wait(5) is RunState.CANCELLED
+    assert not handle.cancel()
+    with pytest.raises(RunFailedError, match="ended cancelled: cancelled by hand"):
+        handle.result(5)
+
+
+def test_a_run_the_server_has_forgotten_says_so(face: Client, graph: Graph, hand: Hand, client: redis.Redis) -> None:
+    handle = face.submit(graph)
+    hand.run_all()
+    client.delete(face.store.keys.out(handle.id))
+    with pytest.raises(NotFoundError, match="its result is no longer kept"):
+        handle.result(5)
+    client.delete(face.store.keys.run(handle.id))
+    with pytest.raises(NotFoundError, match="the server forgets runs"):
+        handle.wait(5)
+
+
+def test_params_are_checked_before_anything_starts(face: Client, graph: Graph) -> None:
+    with pytest.raises(TypeError, match="has no parameter 'colour'"):
+        face.submit_many(graph, [{}, {"colour": 1}])
+    with pytest.raises(CodecError, match=r"params\['size'\]|params.*size"):
+        face.submit_many(graph, [{}, {"size": object()}])
+    assert face.store.open_runs() == []
+
+
+def test_a_broken_config_starts_nothing(face: Client, tmp_path: Path) -> None:
+    @task()
+    def root(config: Any) -> None: ...
+
+    (tmp_path / "config.json").write_text('{"a": ')
+    graph = Graph("configured", config=tmp_path / "config.json")
+    graph.add_edges([root])
+    with pytest.raises(ConfigError, match="line 1"):
+        face.submit(graph)
+    assert face.store.open_runs() == []
+
+
+def test_an_absent_server_is_one_plain_sentence_without_the_password(tmp_path: Path, graph: Graph) -> None:
+    from tm.config import Settings
+    from tm.wiring import open_client
+
+    settings = Settings(url="redis://:hush@127.0.0.1:1/0", home=tmp_path)
+    with pytest.raises(UnavailableError) as caught:
+        open_client(settings).submit(graph)
+    assert "cannot reach the server at redis://:***@127.0.0.1:1/0: connection refused" in str(caught.value).lower()
+    assert "hush" not in str(caught.value)
+
+
+def test_waiting_survives_a_restart_of_the_server(own_server: Server, graph: Graph, later: Any) -> None:
+    store = Store(own_server.client())
+    face = Client(store)
+    handle = face.submit(graph)
+    states: list[RunState] = []
+    later(lambda: states.append(handle.wait(20)))
+    subscribed(store.client, handle)
+    own_server.stop()
+    own_server.start()
+    Hand(store, graph).run_all()
+    wait_for(lambda: states == [RunState.SUCCESS], "the waiter to hear of the end")
+
+
+def subscribed(client: redis.Redis, handle: RunHandle) -> None:
+    channel = handle.client.store.ended_channel(handle.id)
+    wait_for(lambda: client.pubsub_numsub(channel)[0][1] == 1, "the waiter to listen")

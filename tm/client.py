@@ -1,0 +1,188 @@
+"""Start, watch, cancel and inspect runs: what applications, the command line and the web page call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tm.errors import NotFoundError, RunFailedError
+from tm.ids import manual_run_id
+from tm.states import FINAL_RUN_STATES, RunState
+from tm.waiting import ended, reaching
+
+if TYPE_CHECKING:
+    from tm.graph import Graph
+    from tm.lookup import Lookup, RunInfo
+    from tm.store.store import Store
+
+
+class Client:
+    """One server, seen from outside.
+
+    All methods may be called again after an error; only `submit` then starts another run. Errors of the connection
+    arrive as UnavailableError.
+
+    Args:
+        store: of the server.
+        lookup: reads what the server has forgotten too; by default only the server is asked.
+        where: the server, redacted, for error messages.
+    """
+
+    def __init__(self, store: Store, lookup: Lookup | None = None, *, where: str = "the configured address") -> None:
+        from tm.lookup import Lookup
+
+        self.store = store
+        self.lookup = lookup or Lookup(store, where=where)
+        self.where = where
+
+    def submit(self, graph: Graph, params: dict[str, Any] | None = None) -> RunHandle:
+        """Start a run; see `submit_many`."""
+        return self.submit_many(graph, [params or {}])[0]
+
+    def submit_many(self, graph: Graph, params: Sequence[dict[str, Any]]) -> list[RunHandle]:
+        """Start one run for each set of params, in one pipeline; handles come in the same order.
+
+        Nothing is started unless all params are good. The config file is read once, for all of them.
+
+        Raises:
+            TypeError: a root lacks a required parameter, or no root knows a given one.
+            CodecError: a param cannot become a message; names it.
+            ConfigError: the graph's config file is missing or broken.
+            UnavailableError: the server cannot be reached; some of the runs may have been started.
+        """
+        from tm import codec
+        from tm.store.records import NewRun
+
+        for each in params:
+            graph.bind(each)
+        config = graph.read_config() or ""
+        runs = [
+            NewRun(
+                id=manual_run_id(graph.name),
+                params=codec.encode(each, where="params") if each else b"",
+                config=config,
+            )
+            for each in params
+        ]
+        with reaching(self.where):
+            self.store.start(graph.plan, runs)
+        return [RunHandle(self, run.id) for run in runs]
+
+    def handle(self, run: str) -> RunHandle:
+        """A handle for a run that somebody else has started."""
+        return RunHandle(self, run)
+
+    def run(self, run: str) -> RunInfo:
+        """All that is known of a run, by id, unique prefix, `GRAPH@last` or `GRAPH@failed`.
+
+        Raises:
+            NotFoundError: there is none, or several begin so.
+        """
+        return self.lookup.run(run)
+
+    def state(self, run: str) -> RunState:
+        """The state of a run now, by its whole id.
+
+        Raises:
+            NotFoundError: neither the server nor the history knows it.
+        """
+        with reaching(self.where):
+            state = self.store.state(run)
+        return self.lookup.forgotten(run).state if state is None else state
+
+    def cancel(self, run: str, reason: str = "cancelled by hand") -> bool:
+        """End an open run: what is queued is dropped, what is running is stopped. False if it had ended before."""
+        with reaching(self.where):
+            return self.store.cancel(run, reason=reason)
+
+    def wait(self, runs: Sequence[str], timeout: float | None = None) -> Iterator[tuple[str, RunState]]:
+        """Each run with its final state when it ends, in the order they end, through one connection.
+
+        Raises:
+            TimeoutError: not all of them ended within `timeout` seconds.
+            NotFoundError: neither the server nor the history knows one of them.
+            UnavailableError: the server cannot be reached, or was away for more than a minute.
+        """
+        return ended(self.store, self.where, runs, self._final_state, timeout)
+
+    def _final_state(self, run: str) -> RunState | None:
+        state = self.state(run)
+        return state if state in FINAL_RUN_STATES else None
+
+    def result(self, run: str) -> Any:
+        """The value of the last task of a run that has succeeded.
+
+        Raises:
+            RunFailedError: it ended otherwise, or is open; names the task, the error's type and its message.
+            NotFoundError: the server has forgotten the value (`TM_RESULT_TTL`).
+        """
+        from tm import codec
+
+        state = self.state(run)
+        if state is not RunState.SUCCESS:
+            raise RunFailedError(run, state.value, self.lookup.why(run))
+        with reaching(self.where):
+            value = self.store.result(run)
+        if value is None:
+            raise NotFoundError(
+                f"run {run} ended in success, but its result is no longer kept; the server holds results for "
+                "TM_RESULT_TTL seconds after a run has ended"
+            )
+        return codec.decode(value)
+
+
+class RunHandle:
+    """A run that was started: ask for its state, wait for it, get its result."""
+
+    def __init__(self, client: Client, run: str) -> None:
+        self.id = run
+        self.client = client
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    @property
+    def state(self) -> RunState:
+        """The state now; asks the server each time."""
+        return self.client.state(self.id)
+
+    def wait(self, timeout: float | None = None) -> RunState:
+        """Wait until the run has ended and return its final state; does not raise when the run failed.
+
+        Raises:
+            TimeoutError: it is still open after `timeout` seconds.
+            UnavailableError: the server was away for more than a minute; shorter outages are waited out.
+        """
+        return wait_all([self], timeout)[0]
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait, then return the value of the last task.
+
+        Raises:
+            RunFailedError: the run did not succeed; names the task, the error's type and its message.
+            TimeoutError: it is still open after `timeout` seconds.
+            NotFoundError: the server has forgotten the value (`TM_RESULT_TTL`).
+        """
+        self.wait(timeout)
+        return self.client.result(self.id)
+
+    def cancel(self) -> bool:
+        """End the run; False if it had ended before."""
+        return self.client.cancel(self.id)
+
+
+def wait_all(handles: Sequence[RunHandle], timeout: float | None = None) -> list[RunState]:
+    """Wait until all runs have ended; final states in the order of the handles. One connection for each client.
+
+    Raises:
+        TimeoutError: not all of them ended within `timeout` seconds.
+    """
+    import time
+
+    until = None if timeout is None else time.monotonic() + timeout
+    states: dict[str, RunState] = {}
+    for client in dict.fromkeys(handle.client for handle in handles):
+        runs = [handle.id for handle in handles if handle.client is client]
+        rest = None if until is None else max(0.0, until - time.monotonic())
+        states.update(client.wait(runs, rest))
+    return [states[handle.id] for handle in handles]
