@@ -1,8 +1,8 @@
 """Which ticks of a schedule are to be made now: pure, from cursor, time and rules to runs and skips.
 
-On-time ticks always run. After an outage the misfire rule of the graph decides: the latest missed tick runs, or
-all of them, or none, and whatever does not run is handed back with its reason, so that nothing vanishes. The work
-is bounded: a schedule of every second that was away for a year costs a thousand look-ups, not thirty million.
+On-time ticks always run. After an outage the misfire rule of the graph decides: the latest missed tick runs,
+or all of them, or none, and whatever does not run is handed back with its reason, so that nothing vanishes. The
+work is bounded: a schedule of every second that was away for a year costs a thousand look-ups, not 30 million.
 """
 
 from __future__ import annotations

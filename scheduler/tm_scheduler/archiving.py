@@ -1,0 +1,119 @@
+"""The thread that keeps history up to date, so that nothing else waits for a database.
+
+It works while this process leads, on a connection of its own. A history that is locked, full or away is tried again
+for ever; events wait in the server meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+import redis.exceptions
+
+from tm.errors import TaskmasterError
+from tm_scheduler.outage import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+log = logging.getLogger(__name__)
+
+#: seconds between two looks when there was nothing to file
+LOOK_EVERY = 0.25
+
+
+class Archiver(Protocol):
+    """What drains the event stream into history."""
+
+    def one_pass(self) -> int:
+        """File a batch of events; returns how many there were."""
+        ...
+
+
+class Archiving:
+    """Runs an archiver's passes in a thread of its own.
+
+    Args:
+        opened: opens history and connection and gives the archiver; called again after every trouble.
+    """
+
+    def __init__(self, opened: Callable[[], AbstractContextManager[Archiver]]) -> None:
+        self._opened = opened
+        self._changed = threading.Condition()
+        self._active = self._finishing = self._stopped = False
+        self._all_filed = False
+        self._trouble = ""
+        self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; it files nothing before `lead(True)`."""
+        self._thread.start()
+
+    def lead(self, leading: bool) -> None:
+        """Say whether this process is the one that files."""
+        with self._changed:
+            self._active = leading
+            self._changed.notify_all()
+
+    def finish(self, timeout: float) -> bool:
+        """File what is there, then stop filing; False when that took longer than `timeout` seconds."""
+        with self._changed:
+            if not self._active:
+                return True
+            self._finishing, self._all_filed = True, False
+            self._changed.notify_all()
+            done = self._changed.wait_for(lambda: self._all_filed, timeout)
+            self._finishing = self._active = False
+            return done
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """End the thread; a batch that is stuck in the database is left to its fate, which is to be filed again."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        backoff = Backoff()
+        while self._our_turn():
+            asked = self._finishing
+            try:
+                with self._opened() as archiver:
+                    while self._active and not self._stopped:
+                        # only a pass that began after `finish` was called can say that all is filed
+                        asked = self._finishing
+                        filed = archiver.one_pass()
+                        self._works()
+                        backoff.reset()
+                        if not filed:
+                            self._rest(LOOK_EVERY, asked, empty=True)
+            except (TaskmasterError, redis.exceptions.RedisError, OSError) as error:
+                if str(error) != self._trouble:
+                    log.warning("history is behind; tried again until it works", extra={"error": str(error)})
+                self._trouble = str(error)
+                self._rest(backoff.pause(), asked)
+            except Exception:
+                log.exception("history is behind, for a reason nobody foresaw; tried again until it works")
+                self._rest(backoff.pause(), asked)
+
+    def _works(self) -> None:
+        if self._trouble:
+            log.info("history is written again")
+            self._trouble = ""
+
+    def _our_turn(self) -> bool:
+        """Wait until this process leads; False when the thread is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._active or self._stopped)
+            return not self._stopped
+
+    def _rest(self, seconds: float, asked: bool, *, empty: bool = False) -> None:
+        with self._changed:
+            if empty and asked:
+                self._all_filed = True
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self._stopped or self._finishing != asked, seconds)

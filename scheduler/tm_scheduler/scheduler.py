@@ -1,0 +1,151 @@
+"""One scheduler: it leads or stands by, and while it leads the clock runs and the sweep goes round.
+
+One thread, one connection, driven by `one_pass`; how long it may sleep until the next pass it knows exactly.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from tm.clock import from_ms
+from tm_scheduler.clock import ServerClock
+from tm_scheduler.leader import TTL_MS, Leader
+from tm_scheduler.sweep import Sweep
+from tm_scheduler.ticks import TickMaker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from zoneinfo import ZoneInfo
+
+    from tm.graph import Graph
+    from tm.store.records import Leadership
+    from tm.store.store import Store
+
+log = logging.getLogger(__name__)
+
+#: seconds between two looks at the server's clock
+MEASURE_EVERY = 3.0
+#: a step of the server's clock that makes leases look older than they are
+STEP_MS = 2000
+
+
+class Scheduler:
+    """Makes ticks and sweeps while it leads.
+
+    Args:
+        store: the server.
+        graphs: all that this process knows, manual ones included.
+        zone: for graphs that name none.
+        lease: seconds a worker may be silent.
+        who: unlike any other scheduler's, of this boot or another.
+        ttl_ms: how long the leadership lasts without renewal.
+        on_lead: told True when leadership begins and False when it ends.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        graphs: Sequence[Graph],
+        *,
+        zone: ZoneInfo,
+        lease: float,
+        who: str,
+        ttl_ms: int = TTL_MS,
+        on_lead: Callable[[bool], None] = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._graphs, self._zone = store, graphs, zone
+        self._on_lead, self._monotonic = on_lead, monotonic
+        self._leader = Leader(store, who, ttl_ms=ttl_ms, monotonic=monotonic)
+        self._clock = ServerClock(store, monotonic=monotonic)
+        self._ticks = TickMaker(store, graphs, self._clock, zone, monotonic=monotonic)
+        self._sweep = Sweep(store, lease=lease, monotonic=monotonic)
+        self._office: Leadership | None = None  # the leadership for which everything is set up
+        self._measure_at = 0.0
+        self.leading = False
+
+    def one_pass(self, *, ticking: bool = True) -> None:
+        """Lead or ask to; when leading, make the due ticks (unless told not to) and sweep.
+
+        Raises:
+            redis.exceptions.RedisError: the server is away. Call `interrupted`, wait, try again.
+        """
+        leadership = self._leader.one_pass()
+        if leadership is None:
+            self._leave_office()
+            return
+        if leadership != self._office:
+            self._take_office(leadership)
+        if self._monotonic() >= self._measure_at:
+            self._measure()
+        if ticking and not self._ticks.one_pass(leadership):
+            self._leader.step_down()
+            self._leave_office()
+            return
+        self._sweep.one_pass()
+
+    def seconds_left(self, *, ticking: bool = True) -> float:
+        """How long nothing has to be done."""
+        left = self._leader.seconds_left()
+        if self.leading:
+            left = min(left, self._sweep.seconds_left(), max(0.0, self._measure_at - self._monotonic()))
+            if ticking:
+                left = min(left, self._ticks.seconds_left())
+        return left
+
+    def has_open_runs(self) -> bool:
+        """Whether we are responsible for runs that have not ended; a standby never is."""
+        return self.leading and bool(self._store.open_runs())
+
+    def interrupted(self) -> None:
+        """The server was away: look at everything afresh, and give workers time to be heard of again."""
+        self._office = None
+        self._leader.ask_now()
+        self._sweep.hold_reaping()
+
+    def resign(self) -> None:
+        """Let a standby take over at once."""
+        self._leave_office()
+        self._leader.resign()
+
+    def _take_office(self, leadership: Leadership) -> None:
+        self._measure()
+        for graph in self._graphs:
+            self._store.define(graph.plan, self._about(graph))
+        self._ticks.start()
+        self._office = leadership
+        if not self.leading:
+            self.leading = True
+            log.info("leading", extra={"who": self._leader.who, "graphs": len(self._graphs)})
+            for graph, tick in self._ticks.upcoming():
+                after = "never" if tick is None else from_ms(tick).astimezone(graph.timezone or self._zone)
+                log.info(
+                    "on the clock",
+                    extra={"graph": graph.name, "schedule": str(graph.schedule), "next": str(after)},
+                )
+            self._on_lead(True)
+
+    def _leave_office(self) -> None:
+        self._office = None
+        if self.leading:
+            self.leading = False
+            self._on_lead(False)
+
+    def _measure(self) -> None:
+        self._measure_at = self._monotonic() + MEASURE_EVERY
+        if abs(self._clock.measure()) > STEP_MS:
+            self._sweep.hold_reaping()
+
+    def _about(self, graph: Graph) -> dict[str, Any]:
+        """What `tm graphs` shows."""
+        return {
+            "schedule": "manual" if graph.schedule is None else str(graph.schedule),
+            "timezone": str(graph.timezone or self._zone),
+            "file": str(graph.file),
+            "tasks": [task.name for task in graph.plan.tasks],
+            "config": "" if graph.config is None else str(graph.config),
+            "misfire": graph.misfire,
+            "overlap": graph.overlap,
+        }

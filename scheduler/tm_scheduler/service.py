@@ -1,0 +1,176 @@
+"""The scheduler as a process: connect, run until told to stop, leave nothing half done.
+
+Light to import: redis, sqlalchemy and the rest are loaded when `serve` is called, in the process that needs them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tm.errors import UnavailableError
+from tm_scheduler.signals import Signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tm.config import Settings
+    from tm.graph import Graph
+    from tm_scheduler.archiving import Archiver, Archiving
+    from tm_scheduler.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+#: milliseconds; as tm_scheduler.leader.TTL_MS, which is not imported for its weight
+TTL_MS = 10_000
+#: seconds between two looks whether a run is still open, when we end with the last of them
+LOOK_EVERY = 0.25
+#: seconds history gets at the end of the process; what is not filed then waits in the server
+FILE_AT_STOP = 5.0
+
+
+def serve(
+    graphs: Sequence[Graph],
+    settings: Settings,
+    *,
+    once: bool = False,
+    ready: Callable[[], None] | None = None,
+    ttl_ms: int = TTL_MS,
+) -> int:
+    """Run a scheduler in the main thread of this process; returns the exit code.
+
+    SIGTERM and SIGINT end it after the pass in hand, a second one at once. SIGUSR1 ends it when no run is open any
+    more, and until then no tick is made. A server or a history that is away is waited for, for ever.
+
+    Args:
+        graphs: those to put on the clock, and manual ones, so that others can see and start them.
+        settings: server, namespace, history, zone, lease.
+        once: make what is due now, sweep once, file it, end; 5 if the server is away.
+        ready: called once, when the clock runs or this scheduler stands by.
+        ttl_ms: how long leadership lasts without renewal.
+    """
+    with Signals() as signals:  # first of all, so that no signal is missed
+        from tm.store.store import Store
+        from tm.wiring import connect
+        from tm_scheduler.archiving import Archiving
+        from tm_scheduler.scheduler import Scheduler
+
+        client = connect(settings)
+        archiving = Archiving(lambda: _archiver(settings))
+        scheduler = Scheduler(
+            Store(client, settings.namespace, result_ttl=settings.result_ttl),
+            graphs,
+            zone=settings.timezone,
+            lease=settings.lease,
+            who=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
+            ttl_ms=ttl_ms,
+            on_lead=archiving.lead,
+        )
+        archiving.start()
+        try:
+            if once:
+                return _once(scheduler, archiving)
+            return _Loop(scheduler, archiving, signals, settings.drain).run(ready or (lambda: None))
+        finally:
+            _resign(scheduler)
+            archiving.stop()
+            client.close()
+
+
+class _Loop:
+    """Pass after pass until told to stop, whatever the server does."""
+
+    def __init__(self, scheduler: Scheduler, archiving: Archiving, signals: Signals, drain: float) -> None:
+        from tm_scheduler.outage import Backoff
+
+        self._scheduler, self._archiving, self._signals, self._drain = scheduler, archiving, signals, drain
+        self._backoff = Backoff()
+        self._trouble = ""
+
+    def run(self, ready: Callable[[], None]) -> int:
+        """Until the end; `ready` is called after the first pass that worked."""
+        told = False
+        while not self._signals.stop:
+            pause = self._pass()
+            if not told and not self._trouble:
+                told = True
+                ready()
+            if pause is None:
+                return 0 if self._archiving.finish(self._drain) else self._left_behind()
+            self._signals.wait(pause)
+        return 0 if self._archiving.finish(FILE_AT_STOP) else self._left_behind()
+
+    def _pass(self) -> float | None:
+        """One pass; returns seconds until the next, None when nothing is left to wait for."""
+        import redis.exceptions
+
+        scheduler, draining = self._scheduler, self._signals.drain
+        try:
+            scheduler.one_pass(ticking=not draining)
+            if draining and not scheduler.has_open_runs():
+                return None
+            left = scheduler.seconds_left(ticking=not draining)
+        except redis.exceptions.RedisError as error:
+            scheduler.interrupted()
+            if str(error) != self._trouble:
+                log.warning("the server is away; tried again until it is back", extra={"error": str(error)})
+            self._trouble = str(error)
+            return self._backoff.pause()
+        if self._trouble:
+            log.info("the server is back")
+            self._trouble = ""
+        self._backoff.reset()
+        return min(left, LOOK_EVERY) if draining else left
+
+    def _left_behind(self) -> int:
+        log.warning("history is behind; what is missing waits in the server for the next scheduler")
+        return 0
+
+
+def _once(scheduler: Scheduler, archiving: Archiving) -> int:
+    import redis.exceptions
+
+    try:
+        scheduler.one_pass()
+        while scheduler.leading and scheduler.seconds_left() <= 0:  # more was due than fits in one pass
+            scheduler.one_pass()
+    except redis.exceptions.RedisError as error:
+        log.error("the server is away", extra={"error": str(error)})  # noqa: TRY400
+        return UnavailableError.exit_code
+    if not scheduler.leading:
+        log.info("another scheduler leads; nothing to do")
+    elif not archiving.finish(FILE_AT_STOP):
+        log.warning("history is behind; what is missing waits in the server for the next scheduler")
+    return 0
+
+
+def _resign(scheduler: Scheduler) -> None:
+    import redis.exceptions
+
+    try:
+        scheduler.resign()
+    except redis.exceptions.RedisError as error:
+        log.debug("could not resign; the lease will lapse", extra={"error": str(error)})
+
+
+@contextmanager
+def _archiver(settings: Settings) -> Iterator[Archiver]:
+    """An archiver on a connection of its own."""
+    from tm.history import open_history
+    from tm.store.store import Store
+    from tm.wiring import connect
+    from tm_scheduler.archive import Archiver
+
+    client = connect(settings)
+    try:
+        history = open_history(settings.history_url)
+        try:
+            yield Archiver(Store(client, settings.namespace, result_ttl=settings.result_ttl), history)
+        finally:
+            history.close()
+    finally:
+        client.close()

@@ -1,0 +1,129 @@
+"""What has to happen because time passes: retries that are due, leases that lapsed, lost doorbells, run deadlines.
+
+The server's functions decide; this file only calls them often enough, and knows when not to declare anyone dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import redis.exceptions
+
+from tm_scheduler.outage import is_outage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+#: seconds between two looks; a retry known to be due earlier is looked at then
+PROMOTE_EVERY, REAP_EVERY, EXPIRE_EVERY, RING_EVERY = 0.25, 1.0, 1.0, 5.0
+#: seconds beyond a lease that workers get to be heard of after we or the server were away
+PATIENCE = 5.0
+#: so many calls of one duty in one pass, for the server and the ticks have other things to do
+CALLS_PER_PASS = 10
+#: what one call handles at most (the functions' own limit)
+LIMIT = 200
+
+
+class SweepStore(Protocol):
+    """What sweeping needs of the store."""
+
+    def promote(self, limit: int = ...) -> tuple[int, int | None]:
+        """Queue retries that are due; returns how many, and ms until the next."""
+        ...
+
+    def reap(self, limit: int = ...) -> int:
+        """Declare attempts lost whose lease has lapsed."""
+        ...
+
+    def ring(self, limit: int = ...) -> int:
+        """Ring lost doorbells again."""
+        ...
+
+    def expire(self, limit: int = ...) -> int:
+        """End runs past their deadline."""
+        ...
+
+
+class Sweep:
+    """Calls the time-driven functions, each at its own pace.
+
+    Args:
+        store: whose functions are called.
+        lease: seconds a worker may be silent.
+        monotonic: seconds.
+    """
+
+    def __init__(self, store: SweepStore, *, lease: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._lease, self._monotonic = store, lease, monotonic
+        now = monotonic()
+        self._promote_at = self._reap_at = self._expire_at = self._ring_at = now
+        self._last_pass = now
+        self._failing: set[str] = set()
+        self.hold_reaping()
+
+    def hold_reaping(self) -> None:
+        """Declare nobody dead for a lease and a bit: we or the server were away, and so may the heartbeats be."""
+        self._reap_not_before = self._monotonic() + self._lease + PATIENCE
+
+    def one_pass(self) -> None:
+        """Do what it is time for.
+
+        Raises:
+            redis.exceptions.RedisError: the server is away; what it refuses (an error reply) is logged instead, and
+                the other duties go on.
+        """
+        now = self._monotonic()
+        if now - self._last_pass > PATIENCE:  # this process was stopped, or the server frozen
+            self.hold_reaping()
+        self._last_pass = now
+        if now >= self._promote_at:
+            self._promote_at = now + PROMOTE_EVERY
+            self._guarded("promote", self._promote)
+        if now >= self._reap_at and now >= self._reap_not_before:
+            self._reap_at = now + REAP_EVERY
+            self._guarded("reap", lambda: self._repeat("lost attempts", self._store.reap))
+        if now >= self._expire_at:
+            self._expire_at = now + EXPIRE_EVERY
+            self._guarded("expire", lambda: self._repeat("runs timed out", self._store.expire))
+        if now >= self._ring_at:
+            self._ring_at = now + RING_EVERY
+            self._guarded("ring", lambda: self._repeat("doorbells rung again", self._store.ring, once=True))
+
+    def seconds_left(self) -> float:
+        """Until `one_pass` has something to do."""
+        reap_at = max(self._reap_at, self._reap_not_before)
+        return max(0.0, min(self._promote_at, reap_at, self._expire_at, self._ring_at) - self._monotonic())
+
+    def _promote(self) -> None:
+        for _ in range(CALLS_PER_PASS):
+            moved, wait = self._store.promote(LIMIT)
+            if moved < LIMIT:
+                break
+        if wait is not None:
+            self._promote_at = min(self._promote_at, self._monotonic() + wait / 1000)
+
+    def _repeat(self, what: str, call: Callable[[int], int], *, once: bool = False) -> None:
+        total = 0
+        for _ in range(1 if once else CALLS_PER_PASS):
+            handled = call(LIMIT)
+            total += handled
+            if handled < LIMIT:
+                break
+        if total:
+            log.info(what, extra={"count": total})
+
+    def _guarded(self, duty: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except redis.exceptions.ResponseError as error:
+            if is_outage(error):
+                raise
+            if duty not in self._failing:
+                log.error("the server refused a duty; the others go on", extra={"duty": duty, "error": str(error)})  # noqa: TRY400
+            self._failing.add(duty)
+        else:
+            self._failing.discard(duty)
