@@ -9,9 +9,7 @@ class CronError(ValueError):
     The message is complete by itself: field, reason, the expression with a caret under the bad piece, and a hint.
     """
 
-    field: (
-        str | None
-    )  #: "second", "minute", "hour", "day of month", "month", "day of week", "year"; None: all of it
+    field: str | None  #: "second", "minute", "hour", "day of month", "month", "day of week", "year"; None: all of it
     column: int | None  #: 1 for the first character of the text; None when no single piece is to blame
     text: str  #: the expression as it was given
     reason: str  #: the first line of the message, without field and column

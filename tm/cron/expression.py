@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timezone
+from datetime import datetime, timezone
 
 from tm.cron import search, zones
 from tm.cron.errors import Exhausted
@@ -34,9 +34,7 @@ class Expression:
     __match_args__ = ("text",)
 
     text: str  #: the expression as it was given
-    day_rule: (
-        DayRule  #: when a day must be in both day fields: "vixie" (either begins with * or ?), "or", "and"
-    )
+    day_rule: DayRule  #: when a day must be in both day fields: "vixie" (either begins with * or ?), "or", "and"
     key: str | None  #: what H values are made from
     _plan: Plan
 
@@ -47,6 +45,8 @@ class Expression:
             CronError: the text is no cron expression, or can never run (`0 0 30 2 *`).
             ValueError: `day_rule` is none of the three.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"the text of an expression is a str, not {type(text).__name__}")
         if day_rule not in _DAY_RULES:
             raise ValueError(f"day_rule is one of {', '.join(_DAY_RULES)}, not {day_rule!r}")
         _set_plan(self, parse(text, day_rule, key))
@@ -96,28 +96,17 @@ class Expression:
         return self._between(start, end)
 
     def _between(self, start: datetime, end: datetime) -> Iterator[datetime]:
-        if end.tzinfo is not None:
-            # In UTC, for two times of one zone compare by the wall clock.
-            end = end.astimezone(UTC)
+        offset = end.utcoffset()
+        if offset is not None:
+            # Two times of one zone would be compared by the wall clock; of a fixed offset they are compared as instants.
+            end = end.replace(tzinfo=timezone(offset), fold=0)
         try:
-            run = self._first_from(start)
+            run = zones.run_at(self._plan, start) or self.next(start)
             while run < end:
                 yield run
                 run = self.next(run)
         except Exhausted:
             return
-
-    def _first_from(self, start: datetime) -> datetime:
-        tz = start.tzinfo
-        if tz is not None:
-            return zones.first_from(self._plan, zones.utc(start), tz)
-        whole = start.replace(fold=0)
-        exact = (
-            not start.microsecond
-            and self._plan.seconds >> start.second & 1
-            and search.matches(self._plan, whole)
-        )
-        return whole if exact else self.next(start)
 
     def match(self, dt: datetime) -> bool:
         """Whether there is a run in the minute of `dt`, or in its second when the expression has a seconds field.

@@ -30,9 +30,7 @@ class Field:
     def __init__(self, name: str, low: int, high: int, names: tuple[str, ...] = (), shift: int = 0) -> None:
         self.name, self.low, self.high, self.shift, self.names = name, low, high, shift, names
         self.star = (2 << high - shift) - (1 << low - shift)
-        self.values = {
-            f"{value:0{width}}": value - shift for value in range(low, high + 1) for width in (1, 2)
-        }
+        self.values = {f"{value:0{width}}": value - shift for value in range(low, high + 1) for width in (1, 2)}
         self.values.update({label: low + place for place, label in enumerate(names)})
         self.ends = self.values
         self.table = {text: 1 << value for text, value in self.values.items()}

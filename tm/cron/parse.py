@@ -77,9 +77,7 @@ def _check_characters(text: str) -> None:
     start = text.find(body)
     for place, letter in enumerate(body):
         if not (" " <= letter <= "~" or letter == "\t"):
-            raise Refusal(
-                f"the character {ascii(letter)} has no place in it", piece=letter, place=start + place
-            )
+            raise Refusal(f"the character {ascii(letter)} has no place in it", piece=letter, place=start + place)
 
 
 def _plan(fields: list[str] | tuple[str, ...], day_rule: str) -> Plan:
@@ -139,13 +137,13 @@ def plain(field: Field, text: str) -> int:
     table = field.table
     bits = 0
     for item in text.split(","):
-        bits |= table.get(item) or _span(field, item)
+        bits |= table.get(item) or _span(field, item, item)
     return bits
 
 
-def _span(field: Field, item: str) -> int:
-    """The bits of `a`, `a-b`, `a/s`, `a-b/s` or `*/s`."""
-    base, slash, step_text = item.partition("/")
+def _span(field: Field, item: str, text: str) -> int:
+    """The bits of `a`, `a-b`, `a/s`, `a-b/s` or `*/s`; `text` is the whole of `item` but for a `#`."""
+    base, slash, step_text = text.partition("/")
     step = 1
     if slash:
         step = STEPS.get(step_text) or _step(field, item, step_text)
@@ -165,7 +163,7 @@ def _span(field: Field, item: str) -> int:
             if high < 0:
                 high = _value(field, item, last)
             if low > high:
-                raise Refusal(f"the range {base} runs backwards", field, item, base)
+                raise Refusal(f"the range {_short(base)} runs backwards", field, item, base)
     combs = field.combs
     # A step beyond the range leaves its first value.
     return (combs[step] if step < len(combs) else 1) << low & (2 << high) - 1
@@ -174,7 +172,7 @@ def _span(field: Field, item: str) -> int:
 def _step(field: Field, item: str, text: str) -> int:
     digits = text.lstrip("0")
     if not text.isdecimal():
-        raise Refusal(f"{text!r} is not a step" if text else "the step is missing", field, item, "/" + text)
+        raise Refusal(f"{_short(text)!r} is not a step" if text else "the step is missing", field, item, "/" + text)
     if not digits:
         raise Refusal("a step is at least 1", field, item, "/" + text)
     # No range has 1,000 values, and int() refuses numbers of some thousands of digits.
@@ -182,21 +180,20 @@ def _step(field: Field, item: str, text: str) -> int:
 
 
 def _value(field: Field, item: str, text: str) -> int:
-    """The bit number of a value that is not in the table: many zeros in front, or not a value at all."""
-    if text.isdecimal():
-        digits = text.lstrip("0") or "0"
-        value = field.values.get(digits, -1)
-        if value < 0:
-            raise Refusal(f"{digits} is not in {field.low}-{field.high}", field, item, text)
+    """The bit number of one value, however many zeros it begins with."""
+    value = field.values.get((text.lstrip("0") or "0") if text.isdecimal() else text)
+    if value is not None:
         return value
+    if text.isdecimal():
+        raise Refusal(f"{_short(text)} is not in {field.low}-{field.high}", field, item, text)
     if not item:
         raise Refusal("a value is missing", field, item, text)
     if not text:
-        raise Refusal(f"a value is missing in {item!r}", field, item, item)
+        raise Refusal(f"a value is missing in {_short(item)!r}", field, item, item)
     kinds = f"a number from {field.low} to {field.high}"
     if field.names:
         kinds += f" or a name ({field.names[0]} to {field.names[-1]})"
-    raise Refusal(f"{text!r} is not {kinds}", field, item, text)
+    raise Refusal(f"{_short(text)!r} is not {kinds}", field, item, text)
 
 
 def days_of_month(text: str) -> tuple[int, tuple[int, bool, int] | None]:
@@ -218,7 +215,7 @@ def days_of_month(text: str) -> tuple[int, tuple[int, bool, int] | None]:
                 raise Refusal("a weekday nearest to a day (nW) cannot be in a list", DOM, item, item)
             nearest = _value(DOM, item, item[:-1])
         else:
-            bits |= _span(DOM, item)
+            bits |= _span(DOM, item, item)
     if before_last or last_weekday or nearest:
         return bits, (before_last, last_weekday, nearest)
     return bits, None
@@ -229,9 +226,9 @@ def _days_before_last(item: str) -> int:
         return 0
     digits = item[2:].lstrip("0") or "0"
     if item[1] != "-" or not item[2:].isdecimal():
-        raise Refusal(f"{item!r} is not L, LW or L-n", DOM, item, item)
+        raise Refusal(f"{_short(item)!r} is not L, LW or L-n", DOM, item, item)
     if len(digits) > 2 or int(digits) > 30:
-        raise Refusal(f"{digits} is not in 0-30", DOM, item, item[1:])
+        raise Refusal(f"{_short(digits)} is not in 0-30", DOM, item, item[1:])
     return int(digits)
 
 
@@ -248,14 +245,14 @@ def days_of_week(text: str) -> tuple[int, tuple[int, int, int, int, int, int] | 
         elif "#" in item:
             base, _, nth = item.partition("#")
             if nth not in _NTHS:
-                raise Refusal(f"{nth!r} is not 1-5 or L", DOW, item, "#" + nth)
+                raise Refusal(f"{_short(nth)!r} is not 1-5 or L", DOW, item, "#" + nth)
             if "/" in base or "*" in base:
                 raise Refusal("only a day or a range of days can have a #", DOW, item, base)
-            special[_NTHS[nth]] |= _span(DOW, base) if base else _value(DOW, item, base)
+            special[_NTHS[nth]] |= _span(DOW, item, base)
         elif item[-1:] == "l":
             special[5] |= 1 << _value(DOW, item, item[:-1])
         else:
-            bits |= _span(DOW, item)
+            bits |= _span(DOW, item, item)
     if any(special):
         first, second, third, fourth, fifth, last = (_folded(days) for days in special)
         return _folded(bits), (first, second, third, fourth, fifth, last)
@@ -265,6 +262,11 @@ def days_of_week(text: str) -> tuple[int, tuple[int, int, int, int, int, int] | 
 def _folded(bits: int) -> int:
     """Sunday is 0 and 7 in the text, and bit 0 afterwards."""
     return (bits | bits >> 7) & 127
+
+
+def _short(text: str) -> str:
+    """A piece for a message; the caret shows all of it."""
+    return text if len(text) <= 40 else text[:40] + "..."
 
 
 _NTHS = {"1": 0, "2": 1, "3": 2, "4": 3, "5": 4, "l": 5}

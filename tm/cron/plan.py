@@ -42,9 +42,7 @@ class Plan:
     both: bool  #: a day must be in both day fields; otherwise one is enough
     wildcard: bool  #: runs in both passes of a repeated hour and never in a skipped one
     with_seconds: bool  #: there was a seconds field
-    masks: list[
-        int
-    ]  #: shape of a month -> its days, -1 until asked for; written once with the same value by anyone
+    masks: list[int]  #: shape of a month -> its days, -1 until asked for; written once with the same value by anyone
     first_hour: int
     first_minute: int
     first_second: int
@@ -100,9 +98,7 @@ class Plan:
             months, shapes = 0, [0] * SHAPE_COUNT
             for month, lengths in enumerate(_LENGTHS, 1):
                 if self.months >> month & 1:
-                    mine = [
-                        (shape, self.days(shape)) for shape in range(SHAPE_COUNT) if shape % 4 + 28 in lengths
-                    ]
+                    mine = [(shape, self.days(shape)) for shape in range(SHAPE_COUNT) if shape % 4 + 28 in lengths]
                     if any(days for _, days in mine):
                         months |= 1 << month
                         for shape, days in mine:

@@ -32,19 +32,17 @@ def _in_a_field(text: str, fields: list[str] | tuple[str, ...], refusal: Refusal
     start += sum(len(item) + 1 for item in written.split(",")[:number])
     start += number == 0 and field is DOW and written.startswith("+")
     item = written.split(",")[number]
-    offset = (
-        item.lower().rfind(refusal.piece)
-        if refusal.piece[:1] in {"/", "#"}
-        else item.lower().find(refusal.piece)
-    )
+    offset = item.lower().rfind(refusal.piece) if refusal.piece[:1] in {"/", "#"} else item.lower().find(refusal.piece)
     if offset < 0:  # an H was replaced by what it stands for
         offset, length = 0, len(item)
     else:
         # In `5/0` and `1#6` the mark finds the number; the number is what is wrong.
         marked = refusal.piece[:1] in {"/", "#"} and len(refusal.piece) > 1
         offset, length = offset + marked, len(refusal.piece) - marked
+    # Messages are about what was written: `Monday`, not `monday`.
+    as_read, as_written = refusal.piece[len(refusal.piece) - length :], item[offset : offset + length]
     return CronError(
-        refusal.reason,
+        refusal.reason.replace(repr(as_read), repr(as_written)),
         field=field.name,
         column=start + offset + 1,
         length=length,
@@ -164,9 +162,7 @@ def _not_fields(text: str) -> CronError:
             text=text,
             hint=f"did you mean {near[0]}?" if near else "there are " + ", ".join(NICKNAMES),
         )
-    hint = (
-        "minute hour day-of-month month day-of-week, with seconds before them and a year after them if needed"
-    )
+    hint = "minute hour day-of-month month day-of-week, with seconds before them and a year after them if needed"
     if len(words) > 7:
         hint = "lists have no blanks; " + hint
     return CronError(f"5, 6 or 7 fields are needed, not {len(words)}", text=text, hint=hint)

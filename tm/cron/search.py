@@ -129,9 +129,7 @@ def _later_month(plan: Plan, year: int, month: int) -> tuple[int, int, int]:
         if plan.years is not None:
             later = plan.years >> max(0, year - FIRST_YEAR)
             if not later:
-                raise Exhausted(
-                    f"no run is left: the last year it names is {FIRST_YEAR + plan.years.bit_length() - 1}"
-                )
+                raise Exhausted(f"no run is left: the last year it names is {FIRST_YEAR + plan.years.bit_length() - 1}")
             year = max(year, FIRST_YEAR) + (later & -later).bit_length() - 1
         if year > 9999:
             raise Exhausted("no run is left before the end of the calendar, the year 9999")

@@ -12,15 +12,14 @@ same zone are never compared or added to across a change, because Python does bo
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 from tm.cron import search
 from tm.cron.errors import Exhausted
 from tm.cron.plan import Plan
 
 _LONGEST_GAP_TO_CATCH_UP = timedelta(hours=3)  # as Debian's cron; gaps beyond it are moves of the date line
-_MICROSECOND = timedelta(microseconds=1)
-_ZERO = timedelta(0)
+_MICROSECOND, _SECOND, _MINUTE = timedelta(microseconds=1), timedelta(seconds=1), timedelta(minutes=1)
 # No zone changes its offset twice within a day (a test looks through all of them), so equal offsets less than a day
 # apart mean that nothing happened between them.
 _DAY = timedelta(days=1)
@@ -34,9 +33,7 @@ def after(plan: Plan, at: datetime, tz: tzinfo) -> datetime:
         if start is not None:
             end = _real_offset(found, tz)
             # A start that comes twice may see the same wall times again before `found` does.
-            if end is not None and (
-                not plan.wildcard or (start == end and found - at < _DAY) or _is_plain(at, tz)
-            ):
+            if end is not None and (not plan.wildcard or (start == end and found - at < _DAY) or _is_plain(at, tz)):
                 return found
     try:
         return _after(plan, at, tz)
@@ -52,9 +49,7 @@ def before(plan: Plan, at: datetime, tz: tzinfo) -> datetime:
         if start is not None:
             end = _real_offset(found, tz)
             # A wildcard's last run is the second reading of a wall time that comes twice.
-            if end is not None and (
-                not plan.wildcard or (start == end and at - found < _DAY) or _is_plain(found, tz)
-            ):
+            if end is not None and (not plan.wildcard or (start == end and at - found < _DAY) or _is_plain(found, tz)):
                 return found
     try:
         return _before(plan, at, tz)
@@ -64,27 +59,58 @@ def before(plan: Plan, at: datetime, tz: tzinfo) -> datetime:
 
 def matches(plan: Plan, at: datetime, tz: tzinfo) -> bool:
     """Whether a run falls into the minute of `at` (the second, for a schedule with seconds)."""
-    second, length = (at.second, 60) if not plan.with_seconds else (0, 1)
-    instant = utc(at) - timedelta(seconds=second, microseconds=at.microsecond)
-    try:
-        run = first_from(plan, instant, tz)
-    except Exhausted:
+    wall, overlap = _shown(at, tz)
+    if plan.with_seconds:
+        whole, length = wall.replace(microsecond=0), _SECOND
+    else:
+        whole, length = wall.replace(second=0, microsecond=0), _MINUTE
+    return _run_in(plan, wall, whole, length, overlap, at.fold, tz) is not None
+
+
+def run_at(plan: Plan, at: datetime) -> datetime | None:
+    """The run at exactly that instant, or naive time; None if there is none."""
+    tz = at.tzinfo
+    if tz is None:
+        whole = not at.microsecond and (plan.with_seconds or not at.second)
+        return at.replace(fold=0) if whole and search.matches(plan, at) else None
+    wall, overlap = _shown(at, tz)
+    return _run_in(plan, wall, wall, _MICROSECOND, overlap, at.fold, tz)
+
+
+def _run_in(
+    plan: Plan, wall: datetime, whole: datetime, length: timedelta, overlap: _Change | None, fold: int, tz: tzinfo
+) -> datetime | None:
+    """A run within `length` of the wall time `whole`, which is `wall` itself or the beginning of its minute or second.
+
+    `overlap` and `fold` say where `wall` is; it is a time that exists.
+    """
+    hit = not whole.microsecond and (plan.with_seconds or not whole.second) and search.matches(plan, whole)
+    if hit and whole != wall:
+        # Offsets of old had seconds: the minute may have begun on the other side of a change.
+        change = _change(whole, tz)
+        if overlap is None and change is not None:
+            hit = not change.skipped and plan.wildcard
+            fold, overlap = 1, change
+        elif overlap is not None and fold and whole < overlap.start:
+            hit = False
+    if hit and (plan.wildcard or overlap is None or not fold):
+        # A fixed schedule is through with a wall time after its first reading.
+        return whole.replace(tzinfo=tz, fold=fold if overlap else 0)
+    if plan.wildcard:
+        return None
+    # Or does a gap with a skipped run end here? Then the second before it, or `whole` itself, is in the gap.
+    for probe in (whole, whole - _SECOND if whole - datetime.min > _SECOND else whole):
+        change = _change(probe, tz)
+        if change and change.skipped and whole <= change.end < whole + length and _catches_up(plan, change):
+            return change.end.replace(tzinfo=tz)
+    return None
+
+
+def _catches_up(plan: Plan, gap: _Change) -> bool:
+    """Whether a fixed schedule has a run to make up for at the end of a gap."""
+    if gap.end - gap.start > _LONGEST_GAP_TO_CATCH_UP:
         return False
-    return utc(run) - instant < timedelta(seconds=length)
-
-
-def first_from(plan: Plan, instant: datetime, tz: tzinfo) -> datetime:
-    """The first run at or after an instant (naive UTC)."""
-    try:
-        just_before = (instant - _MICROSECOND).replace(tzinfo=UTC).astimezone(tz)
-    except OverflowError:
-        just_before = datetime.min.replace(tzinfo=tz)
-    return after(plan, just_before, tz)
-
-
-def utc(at: datetime) -> datetime:
-    """The instant of an aware time, as naive UTC, where comparing and subtracting are right."""
-    return at.replace(tzinfo=None) - (at.utcoffset() or _ZERO)
+    return search.after(plan, gap.start - _MICROSECOND, None) < gap.end
 
 
 def _real_offset(at: datetime, tz: tzinfo) -> timedelta | None:
