@@ -53,9 +53,7 @@ class Settings:
     """
 
     url: str | None = None  #: the server all processes share; None = an embedded one in `home`
-    home: Path = field(
-        default_factory=_default_home
-    )  #: absolute; the embedded server and the history live here
+    home: Path = field(default_factory=_default_home)  #: absolute; the embedded server and the history live here
     namespace: str = "default"  #: keeps several installations on one server apart
     history_url: str = ""  #: never empty once built: by default SQLite in `home`
     timezone: ZoneInfo = field(default_factory=_machine_zone)  #: of graphs that name none
@@ -94,11 +92,27 @@ class Settings:
         """Where the server is: the URL that was set, else the socket of the embedded server in `home`."""
         return self.url or socket_url(self.home)
 
+    def export(self) -> None:
+        """Put these settings into the environment: what tasks start or submit then comes to the same server.
+
+        It does so wherever they change directory to, and reads back as equal settings.
+        """
+        for each in _TABLE:
+            value = getattr(self, each.field)
+            if value is None or (each.field == "timezone" and value.key in (None, "local")):
+                # a zone without a name is that of the machine's own file, which others read as well
+                os.environ.pop(each.variable, None)
+            else:
+                os.environ[each.variable] = str(value)
+
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{each.name}={_shown(getattr(self, each.name))}" for each in dataclasses.fields(self)
-        )
+        shown = ", ".join(f"{each.name}={_shown(getattr(self, each.name))}" for each in dataclasses.fields(self))
         return f"Settings({shown})"
+
+
+def dumb_terminal() -> bool:
+    """Whether the terminal is one that only takes plain text (`TERM=dumb`)."""
+    return os.environ.get("TERM") == "dumb"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,12 +245,7 @@ def _pattern(pattern: str) -> Callable[[str], str]:
 def _seconds(*, zero: bool) -> Callable[[str | float], float]:
     def parse(value: str | float) -> float:
         seconds = float(value)
-        if (
-            isinstance(value, bool)
-            or not math.isfinite(seconds)
-            or seconds < 0
-            or (seconds == 0 and not zero)
-        ):
+        if isinstance(value, bool) or not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
             raise ValueError(value)
         return seconds
 
@@ -384,4 +393,4 @@ _TABLE = (
     ),
 )
 
-__all__ = ["Described", "Settings", "describe", "redact"]
+__all__ = ["Described", "Settings", "describe", "dumb_terminal", "redact"]
