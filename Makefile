@@ -1,0 +1,60 @@
+# Everything goes into .venv; nothing is installed anywhere else. Needs Python 3.11 or later with pip, and make.
+
+VENV := .venv
+BIN := $(VENV)/bin
+CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14
+ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+# the first interpreter that is new enough; say `make PYTHON=... demo` to choose another
+PYTHON ?= $(shell for each in $(CANDIDATES); do $$each -c '$(ENOUGH)' 2>/dev/null && echo $$each && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports tests format bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(VENV)/.installed  ## run the ETL example through server, scheduler and workers; ends by itself
+	@$(BIN)/python examples/demo.py
+
+test: lint types imports tests  ## lint, types, import rules and the whole suite: what CI runs
+
+lint: $(VENV)/.installed-dev  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev  ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed-dev  ## import-linter: arrows point down only
+	$(BIN)/lint-imports
+
+tests: $(VENV)/.installed-dev  ## the suite alone; ARGS="-k name -x" goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+format: $(VENV)/.installed-dev  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev  ## the numbers of benchmarks/skeleton.py
+	$(BIN)/python benchmarks/skeleton.py
+
+clean:  ## remove .venv, caches and what the demo wrote
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist .tm
+	rm -rf examples/etl/report
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# `pip --group` needs pip 25.1, and the pip that comes with Python 3.11 is older
+$(VENV)/.pip:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or later with venv found; try: make PYTHON=/path/to/python3 demo" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.pip
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.pip
+	$(PIP) install --editable . --group dev
+	@touch $@ $(VENV)/.installed
