@@ -6,7 +6,6 @@ for ever; events wait in the server meanwhile.
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,8 +17,9 @@ from tm_scheduler.outage import Backoff
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+from tm.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger("scheduler")
 
 #: seconds between two looks when there was nothing to file
 LOOK_EVERY = 0.25
@@ -93,7 +93,7 @@ class Archiving:
                             self._rest(LOOK_EVERY, asked, empty=True)
             except (TaskmasterError, redis.exceptions.RedisError, OSError) as error:
                 if str(error) != self._trouble:
-                    log.warning("history is behind; tried again until it works", extra={"error": str(error)})
+                    log.warning("history is behind; tried again until it works", error=str(error))
                 self._trouble = str(error)
                 self._rest(backoff.pause(), asked)
             except Exception:

@@ -6,14 +6,14 @@ or be set while the scheduler runs.
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+from tm.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger("scheduler")
 
 #: a jump of the server's clock beyond this is worth a line in the log
 JUMP_MS = 60_000
@@ -47,7 +47,7 @@ class ServerClock:
         self._offset_ms = offset
         # half a round trip of uncertainty each way is no jump
         if abs(jump) > JUMP_MS + (after - before) * 1000:
-            log.warning("the server's clock jumped", extra={"seconds": jump / 1000})
+            log.warning("the server's clock jumped", seconds=jump / 1000)
         return jump
 
     def now_ms(self) -> int:

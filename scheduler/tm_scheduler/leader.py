@@ -6,7 +6,6 @@ scheduler which lost touch stops believing in itself before the server lets anot
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tm.store.records import Leadership
+from tm.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger("scheduler")
 
 #: a leader that is not heard of for so long is replaced
 TTL_MS = 10_000
@@ -58,7 +58,7 @@ class Leader:
     def current(self) -> Leadership | None:
         """The leadership, unless the server may meanwhile have given it to somebody else."""
         if self._held is not None and self._monotonic() - self._confirmed >= self._ttl:
-            log.warning("leadership not renewed in time; standing by", extra={"who": self.who})
+            log.warning("leadership not renewed in time; standing by", who=self.who)
             self._held = None
         return self._held
 
@@ -75,7 +75,7 @@ class Leader:
             self._held, self._confirmed = granted, now
             self._ask_at = now + self._ttl * (RENEW_AFTER if granted else ASK_AFTER)
             if before and not granted:
-                log.warning("leadership lost; standing by", extra={"who": self.who})
+                log.warning("leadership lost; standing by", who=self.who)
         return self.current
 
     def seconds_left(self) -> float:
@@ -88,7 +88,7 @@ class Leader:
 
     def step_down(self) -> None:
         """The server said that somebody else leads: stand by, and ask again like any standby."""
-        log.warning("another scheduler leads now; standing by", extra={"who": self.who})
+        log.warning("another scheduler leads now; standing by", who=self.who)
         self._held = None
         self._ask_at = self._monotonic() + self._ttl * ASK_AFTER
 

@@ -5,7 +5,6 @@ One thread, one connection, driven by `one_pass`; how long it may sleep until th
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
     from tm.graph import Graph
     from tm.store.records import Leadership
     from tm.store.store import Store
+from tm.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger("scheduler")
 
 #: seconds between two looks at the server's clock
 MEASURE_EVERY = 3.0
@@ -118,12 +118,14 @@ class Scheduler:
         self._office = leadership
         if not self.leading:
             self.leading = True
-            log.info("leading", extra={"who": self._leader.who, "graphs": len(self._graphs)})
+            log.info("leading", who=self._leader.who, graphs=len(self._graphs))
             for graph, tick in self._ticks.upcoming():
                 after = "never" if tick is None else from_ms(tick).astimezone(graph.timezone or self._zone)
                 log.info(
                     "on the clock",
-                    extra={"graph": graph.name, "schedule": str(graph.schedule), "next": str(after)},
+                    graph=graph.name,
+                    schedule=str(graph.schedule),
+                    next=str(after),
                 )
             self._on_lead(True)
 

@@ -5,7 +5,6 @@ Light to import: redis, sqlalchemy and the rest are loaded when `serve` is calle
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
     from tm.graph import Graph
     from tm_scheduler.archiving import Archiver, Archiving
     from tm_scheduler.scheduler import Scheduler
+from tm.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger("scheduler")
 
 #: milliseconds; as tm_scheduler.leader.TTL_MS, which is not imported for its weight
 TTL_MS = 10_000
@@ -117,7 +117,7 @@ class _Loop:
         except redis.exceptions.RedisError as error:
             scheduler.interrupted()
             if str(error) != self._trouble:
-                log.warning("the server is away; tried again until it is back", extra={"error": str(error)})
+                log.warning("the server is away; tried again until it is back", error=str(error))
             self._trouble = str(error)
             return self._backoff.pause()
         if self._trouble:
@@ -139,7 +139,7 @@ def _once(scheduler: Scheduler, archiving: Archiving) -> int:
         while scheduler.leading and scheduler.seconds_left() <= 0:  # more was due than fits in one pass
             scheduler.one_pass()
     except redis.exceptions.RedisError as error:
-        log.error("the server is away", extra={"error": str(error)})  # noqa: TRY400
+        log.warning("the server is away", error=str(error))
         return UnavailableError.exit_code
     if not scheduler.leading:
         log.info("another scheduler leads; nothing to do")
@@ -154,7 +154,7 @@ def _resign(scheduler: Scheduler) -> None:
     try:
         scheduler.resign()
     except redis.exceptions.RedisError as error:
-        log.debug("could not resign; the lease will lapse", extra={"error": str(error)})
+        log.debug("could not resign; the lease will lapse", error=str(error))
 
 
 @contextmanager

@@ -5,7 +5,6 @@ The server's functions decide; this file only calls them often enough, and knows
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,8 +14,9 @@ from tm_scheduler.outage import is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+from tm.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger("scheduler")
 
 #: seconds between two looks; a retry known to be due earlier is looked at then
 PROMOTE_EVERY, REAP_EVERY, EXPIRE_EVERY, RING_EVERY = 0.25, 1.0, 1.0, 5.0
@@ -114,7 +114,7 @@ class Sweep:
             if handled < LIMIT:
                 break
         if total:
-            log.info(what, extra={"count": total})
+            log.info(what, count=total)
 
     def _guarded(self, duty: str, action: Callable[[], None]) -> None:
         try:
@@ -123,7 +123,7 @@ class Sweep:
             if is_outage(error):
                 raise
             if duty not in self._failing:
-                log.error("the server refused a duty; the others go on", extra={"duty": duty, "error": str(error)})  # noqa: TRY400
+                log.warning("the server refused a duty; the others go on", duty=duty, error=str(error))
             self._failing.add(duty)
         else:
             self._failing.discard(duty)

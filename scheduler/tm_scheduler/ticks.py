@@ -8,7 +8,6 @@ stands still and `due` sorts out later what was missed.
 from __future__ import annotations
 
 import heapq
-import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
     from tm.cron import Expression
     from tm.graph import Graph
     from tm.records import Plan
+from tm.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger("scheduler")
 
 #: graphs in the first pipeline of a crowded instant: few, so that the first runs start early; then twice as many
 FIRST_BATCH, LARGEST_BATCH = 8, 256
@@ -125,7 +125,8 @@ class TickMaker:
             if hand.cursor_ms > now + JUMP_MS:
                 log.warning(
                     "the server's clock is behind the last tick; no tick is made before it has caught up",
-                    extra={"graph": name, "last_tick": _shown(hand.cursor_ms)},
+                    graph=name,
+                    last_tick=_shown(hand.cursor_ms),
                 )
         self._ask_held_at = self._full_until = 0.0
         self._wind()
@@ -142,7 +143,7 @@ class TickMaker:
             going = self._make_due(leader) and self._ask_held(leader)
         except redis.exceptions.OutOfMemoryError:
             if not self._full:
-                log.error("the server is full (maxmemory); ticks are held until it has room")  # noqa: TRY400
+                log.warning("the server is full (maxmemory); ticks are held until it has room")
             self._full, self._full_until = True, self._monotonic() + AGAIN_WHEN_FULL
             self._wind()
             return True
@@ -228,9 +229,10 @@ class TickMaker:
         return True
 
     def _refused(self, index: int, error: redis.exceptions.ResponseError) -> None:
-        log.error(
+        log.warning(
             "the server refused the tick of a graph; it is tried again",
-            extra={"graph": self._hands[index].graph.name, "error": str(error)},
+            graph=self._hands[index].graph.name,
+            error=str(error),
         )
         heapq.heappush(self._queue, (self._clock.now_ms() + round(AGAIN_WHEN_REFUSED * 1000), index))
 
@@ -244,16 +246,14 @@ class TickMaker:
             elif hand.held is not None and hand.held.at_ms == tick.at_ms:
                 hand.held = None
             usual = answer is TickAnswer.EXISTS or (answer is TickAnswer.CREATED and tick.born is RunState.QUEUED)
-            log.log(
-                logging.DEBUG if usual else logging.INFO,
+            say = log.debug if usual else log.info
+            say(
                 "tick",
-                extra={
-                    "graph": hand.graph.name,
-                    "run": tick.run,
-                    "answer": answer.value,
-                    "state": tick.born.value,
-                    "reason": tick.reason,
-                },
+                graph=hand.graph.name,
+                run=tick.run,
+                answer=answer.value,
+                state=tick.born.value,
+                reason=tick.reason,
             )
 
     def _ask_held(self, leader: Leadership) -> bool:

@@ -1,0 +1,92 @@
+"""Moves what happened from the server's event stream into history; the server then forgets it.
+
+Nothing waits for this duty: while history is locked or full the entries stay on the server, and are filed later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tm.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tm.events import Event
+
+
+class EventSource(Protocol):
+    """What the archiver needs of the Store."""
+
+    def instance(self) -> str:
+        """The id of this server's data: stream ids of two servers have nothing to do with each other."""
+        ...
+
+    def events(self, after: str, count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
+        """Up to `count` entries after this id, with their ids; waits for the first one up to `block_ms`."""
+        ...
+
+    def ack(self, upto: str) -> None:
+        """Everything up to and including this entry is safe elsewhere and may be forgotten."""
+        ...
+
+
+class Archive(Protocol):
+    """What the archiver needs of History."""
+
+    def position(self, source: str = "default") -> str:
+        """The id of the last entry that was recorded."""
+        ...
+
+    def record(self, events: Sequence[tuple[str, Event]], *, source: str = "default") -> None:
+        """File these entries and the new position, in one transaction; safe to repeat."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiverConfig:
+    """How the archiver goes about it."""
+
+    batch: int = 500  #: entries per transaction
+    block_ms: int = 1000  #: how long one pass waits for something to happen
+
+    def __post_init__(self) -> None:
+        """Refuse what would make it spin or stand still."""
+        if self.batch < 1:
+            raise SettingsError(f"the archiver's batch must be at least 1, not {self.batch}")
+        if self.block_ms < 1:  # 0 means for ever to the server, and the service could not stop
+            raise SettingsError(f"the archiver's block_ms must be at least 1, not {self.block_ms}")
+
+
+class Archiver:
+    """One background duty of the scheduler that leads. Two of them at once do no harm: history knows the position."""
+
+    def __init__(self, store: EventSource, history: Archive, config: ArchiverConfig | None = None) -> None:
+        self._store = store
+        self._history = history
+        self._config = config or ArchiverConfig()
+        self._known: tuple[str, str] | None = None  #: source and position; None at first and after any trouble
+
+    def one_pass(self) -> int:
+        """File the next entries, if need be after waiting for them, and return how many there were.
+
+        Raises:
+            UnavailableError: history does not take them now. Nothing is lost; call again after a while.
+            redis.exceptions.RedisError: the server is away; the same holds.
+        """
+        source, position = self._known or self._look_up()
+        self._known = None
+        entries = self._store.events(position, self._config.batch, self._config.block_ms)
+        if entries:
+            self._history.record(entries, source=source)
+            position = entries[-1][0]
+            self._store.ack(position)
+        self._known = source, position
+        return len(entries)
+
+    def _look_up(self) -> tuple[str, str]:
+        source = self._store.instance()
+        position = self._history.position(source)
+        self._store.ack(position)  # the last pass may have ended between recording and this
+        return source, position
