@@ -7,40 +7,35 @@ for ever; events wait in the server meanwhile.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import redis.exceptions
 
 from tm.errors import TaskmasterError
+from tm.logs import get_logger
 from tm_scheduler.outage import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
-from tm.logs import get_logger
 
 log = get_logger("scheduler")
 
-#: seconds between two looks when there was nothing to file
-LOOK_EVERY = 0.25
+#: so few events in one pass, and the next one waits a little for more: history is written in larger pieces
+FEW, LITTLE = 100, 0.1
 
-
-class Archiver(Protocol):
-    """What drains the event stream into history."""
-
-    def one_pass(self) -> int:
-        """File a batch of events; returns how many there were."""
-        ...
+#: Files a batch of events and returns how many there were; True: waits a moment for the first of them.
+FileSome = Callable[[bool], int]
 
 
 class Archiving:
-    """Runs an archiver's passes in a thread of its own.
+    """Files events in a thread of its own.
 
     Args:
-        opened: opens history and connection and gives the archiver; called again after every trouble.
+        opened: opens history and connection and gives what files events; called again after every trouble.
     """
 
-    def __init__(self, opened: Callable[[], AbstractContextManager[Archiver]]) -> None:
+    def __init__(self, opened: Callable[[], AbstractContextManager[FileSome]]) -> None:
         self._opened = opened
         self._changed = threading.Condition()
         self._active = self._finishing = self._stopped = False
@@ -82,15 +77,15 @@ class Archiving:
         while self._our_turn():
             asked = self._finishing
             try:
-                with self._opened() as archiver:
+                with self._opened() as file_some:
                     while self._active and not self._stopped:
                         # only a pass that began after `finish` was called can say that all is filed
                         asked = self._finishing
-                        filed = archiver.one_pass()
+                        filed = file_some(not asked)
                         self._works()
                         backoff.reset()
-                        if not filed:
-                            self._rest(LOOK_EVERY, asked, empty=True)
+                        if filed < FEW:
+                            self._rest(LITTLE if filed else 0.0, asked, empty=not filed)
             except (TaskmasterError, redis.exceptions.RedisError, OSError) as error:
                 if str(error) != self._trouble:
                     log.warning("history is behind; tried again until it works", error=str(error))
@@ -116,4 +111,5 @@ class Archiving:
             if empty and asked:
                 self._all_filed = True
                 self._changed.notify_all()
-            self._changed.wait_for(lambda: self._stopped or self._finishing != asked, seconds)
+            if seconds:
+                self._changed.wait_for(lambda: self._stopped or self._finishing != asked, seconds)

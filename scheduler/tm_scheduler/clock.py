@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from tm.logs import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-from tm.logs import get_logger
 
 log = get_logger("scheduler")
 

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tm.clock import from_ms
+from tm.logs import get_logger
 from tm_scheduler.clock import ServerClock
 from tm_scheduler.leader import TTL_MS, Leader
 from tm_scheduler.sweep import Sweep
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from tm.graph import Graph
     from tm.store.records import Leadership
     from tm.store.store import Store
-from tm.logs import get_logger
 
 log = get_logger("scheduler")
 

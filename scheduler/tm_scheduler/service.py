@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tm.errors import UnavailableError
+from tm.logs import get_logger
 from tm_scheduler.signals import Signals
 
 if TYPE_CHECKING:
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
     from tm.config import Settings
     from tm.graph import Graph
-    from tm_scheduler.archiving import Archiver, Archiving
+    from tm_scheduler.archiving import Archiving, FileSome
     from tm_scheduler.scheduler import Scheduler
-from tm.logs import get_logger
 
 log = get_logger("scheduler")
 
@@ -29,6 +29,8 @@ log = get_logger("scheduler")
 TTL_MS = 10_000
 #: seconds between two looks whether a run is still open, when we end with the last of them
 LOOK_EVERY = 0.25
+#: milliseconds one pass of the archiver waits for events: how long the end of the process may have to wait for it
+WAIT_FOR_EVENTS_MS = 250
 #: seconds history gets at the end of the process; what is not filed then waits in the server
 FILE_AT_STOP = 5.0
 
@@ -60,7 +62,7 @@ def serve(
         from tm_scheduler.scheduler import Scheduler
 
         client = connect(settings)
-        archiving = Archiving(lambda: _archiver(settings))
+        archiving = Archiving(lambda: _archivers(settings))
         scheduler = Scheduler(
             Store(client, settings.namespace, result_ttl=settings.result_ttl),
             graphs,
@@ -158,18 +160,21 @@ def _resign(scheduler: Scheduler) -> None:
 
 
 @contextmanager
-def _archiver(settings: Settings) -> Iterator[Archiver]:
-    """An archiver on a connection of its own."""
+def _archivers(settings: Settings) -> Iterator[FileSome]:
+    """History and a connection of its own, as one function that files events."""
     from tm.history import open_history
     from tm.store.store import Store
     from tm.wiring import connect
-    from tm_scheduler.archive import Archiver
+    from tm_scheduler.archive import Archiver, ArchiverConfig
 
     client = connect(settings)
     try:
         history = open_history(settings.history_url)
         try:
-            yield Archiver(Store(client, settings.namespace, result_ttl=settings.result_ttl), history)
+            store = Store(client, settings.namespace, result_ttl=settings.result_ttl)
+            patient = Archiver(store, history, ArchiverConfig(block_ms=WAIT_FOR_EVENTS_MS))
+            hasty = Archiver(store, history, ArchiverConfig(block_ms=1))
+            yield lambda wait: (patient if wait else hasty).one_pass()
         finally:
             history.close()
     finally:

@@ -17,6 +17,7 @@ import redis.exceptions
 from tm.clock import from_ms
 from tm.errors import ConfigError
 from tm.ids import tick_run_id
+from tm.logs import get_logger
 from tm.states import RunState, Trigger
 from tm.store.records import DueTick, Leadership, TickAnswer
 from tm_scheduler.clock import JUMP_MS, ServerClock
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from tm.cron import Expression
     from tm.graph import Graph
     from tm.records import Plan
-from tm.logs import get_logger
 
 log = get_logger("scheduler")
 

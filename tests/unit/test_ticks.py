@@ -245,7 +245,7 @@ def test_a_clock_that_went_back_makes_no_tick_twice(maker, store, time):
         time.run_until(NOON + minute * MINUTE)
         clockwork.one_pass(ME)
     assert store.runs(graph) == [1, 2, 3]
-    assert all(len(call) == 1 for call in store.calls), "minutes that were done were not even asked for"
+    assert len(store.calls) == 3, "minutes that were done were not even asked for"
 
 
 # Configs
