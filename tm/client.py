@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tm.errors import NotFoundError, RunFailedError
@@ -11,8 +10,11 @@ from tm.states import FINAL_RUN_STATES, RunState
 from tm.waiting import ended, reaching
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from tm.graph import Graph
-    from tm.lookup import Lookup, RunInfo
+    from tm.lookup import Lookup
+    from tm.runinfo import RunInfo
     from tm.store.store import Store
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tm.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from tm.states import RunState
     from tm.store.store import Store
 
@@ -86,7 +87,9 @@ def ended(
             except UnavailableError:
                 if time.monotonic() - reached > PATIENCE:
                     raise
-                listener = listener and listener.close()
+                if listener is not None:
+                    listener.close()
+                    listener = None
                 time.sleep(min(_rest(until), random.uniform(0.1, 0.5)))  # noqa: S311 - spreads the clients
             if left and until is not None and time.monotonic() >= until:
                 names = sorted(left.values())

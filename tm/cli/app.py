@@ -1,0 +1,107 @@
+"""The group `tm`: global options, commands that load on demand, and what happens when something goes wrong."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tm import __version__
+from tm.cli.face import Face, shared_options
+from tm.errors import TaskmasterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: where each command lives; its help line is here too, so that `tm --help` imports none of them
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("tm.cli.up:up", "Run graph files in this terminal: server, scheduler and worker in one."),
+    "run": ("tm.cli.run:run", "Run one graph now and watch it."),
+    "graphs": ("tm.cli.graphs:graphs", "List graphs with schedule, next tick and last states."),
+    "runs": ("tm.cli.runs:runs", "List runs, newest first."),
+    "show": ("tm.cli.show:show", "Show one run: its tasks, attempts and errors."),
+    "cron": ("tm.cli.cron:cron_group", "Cron expressions: next and previous times, explanations."),
+}
+#: commands of other distributions and of the two services, found by their entry points
+ENTRY_POINTS = "tm.commands"
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """In the order of daily use."""
+        return [*COMMANDS, *sorted(_plugins())]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import one command."""
+        if name in COMMANDS:
+            module, _, attribute = COMMANDS[name][0].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            return shared_options(command)
+        if plugin := _plugins().get(name):
+            found: click.Command = plugin.load()
+            return found
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """The list of commands, without importing them."""
+        rows = [(name, line) for name, (_, line) in COMMANDS.items()]
+        rows += [(name, f"{plugin.value.partition(':')[0]}.") for name, plugin in sorted(_plugins().items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _plugins() -> dict[str, Any]:
+    from importlib.metadata import entry_points
+
+    return {plugin.name: plugin for plugin in entry_points(group=ENTRY_POINTS)}
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 ok, 1 the run failed, 2 usage, 3 not found, 4 refused, 5 unreachable, 7 cancelled, "
+    "124 timed out, 130 interrupted.",
+)
+@click.option("--url", metavar="URL", help="Server to use (TM_URL); without one, the stack that runs in --home.")
+@click.option("--home", metavar="DIR", help="Where the embedded server and the history live (TM_HOME; .tm).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
+@click.option("--no-color", is_flag=True, help="Plain text on a terminal too (NO_COLOR).")
+@click.option("-q", "--quiet", is_flag=True, help="Only what was asked for and errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Tell more.")
+@click.version_option(__version__, prog_name="taskmaster", message="%(prog)s %(version)s")
+@click.pass_obj
+def cli(face: Face, /, **options: Any) -> None:
+    """Taskmaster runs Python functions as graphs, on a schedule or now, here or on many workers."""
+    face.take(**options)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; every error ends here, as one line (or one JSON document) and an exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    face = Face(as_json="--json" in words)
+    try:
+        # commands return their exit code, or None for 0
+        code = cli.main(words, "tm", standalone_mode=False, obj=face)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        face.complain(error.format_message(), code="usage", show=error.show)
+        code = error.exit_code
+    except TaskmasterError as error:
+        face.fail(error)
+        code = error.exit_code
+    except TimeoutError as error:
+        face.complain(str(error), code="timeout")
+        code = 124
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # the reader, as in `tm runs | head`, has seen enough; nor must the flush at exit complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,78 @@
+"""What `--json` says: the shapes of runs, tasks, attempts and graphs. Names and meanings only grow.
+
+Times are RFC 3339 in UTC, durations seconds, states lower-case words; what is not known is null.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from tm import codec
+
+if TYPE_CHECKING:
+    from tm.runinfo import AttemptInfo, RunInfo, TaskInfo
+
+
+def run_document(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
+    """A run; in lists without params, config and tasks."""
+    document: dict[str, Any] = {
+        "id": run.id,
+        "graph": run.graph,
+        "version": run.version,
+        "state": run.state.value,
+        "trigger": run.trigger,
+        "tick": instant(run.tick),
+        "created_at": instant(run.created_at),
+        "started_at": instant(run.started_at),
+        "ended_at": instant(run.ended_at),
+        "seconds": run.seconds,
+        "reason": run.reason or None,
+    }
+    if whole:
+        document |= {
+            "params": value(run.params) if run.params else {},
+            "config": run.config or None,
+            "tasks": [task_document(task) for task in run.tasks],
+        }
+    return document
+
+
+def task_document(task: TaskInfo) -> dict[str, Any]:
+    """A task of a run."""
+    return {
+        "name": task.name,
+        "state": task.state.value,
+        "reason": task.reason or None,
+        "due_at": instant(task.due_at),
+        "attempts": [attempt_document(attempt) for attempt in task.attempts],
+    }
+
+
+def attempt_document(attempt: AttemptInfo) -> dict[str, Any]:
+    """An attempt at a task; `outcome` is null while it runs."""
+    error = attempt.error
+    return {
+        "number": attempt.number,
+        "outcome": attempt.outcome.value if attempt.outcome else None,
+        "worker": attempt.worker,
+        "started_at": instant(attempt.started_at),
+        "ended_at": instant(attempt.ended_at),
+        "seconds": attempt.seconds,
+        "error": None
+        if error is None
+        else {"type": error.type, "message": error.message, "traceback": error.traceback, **dict(error.more)},
+    }
+
+
+def value(message: bytes) -> Any:
+    """A message as JSON has it, which loses types."""
+    return json.loads(codec.as_json(codec.decode(message)))
+
+
+def instant(at: datetime | None) -> str | None:
+    """An instant as 2026-11-24T04:05:00.123Z."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

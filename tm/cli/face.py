@@ -1,0 +1,107 @@
+"""What every command gets: the global options, and from them settings, clients and a way to answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tm.cli.render import Render
+    from tm.client import Client
+    from tm.config import Settings
+    from tm.errors import TaskmasterError
+    from tm.lookup import Lookup
+
+
+class Face:
+    """The options of one call of `tm`, and what follows from them; made before anything is parsed."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.url: str | None = None
+        self.home: str | None = None
+        self.as_json = as_json
+        self.no_color = False
+        self.quiet = False
+        self.verbose = False
+
+    def take(self, *, as_json: bool, **options: Any) -> None:
+        """Take over what the command line says; `--json` counts wherever it stands."""
+        self.as_json = self.as_json or as_json
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person looks at stdout."""
+        return sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not self.as_json
+
+    def settings(self, **overrides: Any) -> Settings:
+        """The settings of this call."""
+        from tm.config import Settings
+
+        if self.verbose:
+            overrides.setdefault("log_level", "debug")
+        return Settings.from_environment(url=self.url, home=self.home, **overrides)
+
+    def client(self) -> Client:
+        """A client of the server; UnavailableError without one."""
+        from tm.wiring import open_client
+
+        return open_client(self.settings())
+
+    def lookup(self) -> Lookup:
+        """What can be read: the server if there is one, and the history."""
+        from tm.wiring import open_lookup
+
+        return open_lookup(self.settings())
+
+    def render(self) -> Render:
+        """The formatter for stdout."""
+        from tm.cli.render import Render
+
+        return Render(as_json=self.as_json, terminal=self.is_terminal, color=not self.no_color)
+
+    def fail(self, error: TaskmasterError) -> None:
+        """Say on stderr what went wrong."""
+        code = type(error).__name__.removesuffix("Error")
+        self.complain(str(error), code="".join(f"_{c.lower()}" if c.isupper() else c for c in code).strip("_"))
+
+    def complain(self, message: str, *, code: str, show: Callable[[], None] | None = None) -> None:
+        """An error message: `tm: ...`, or one JSON document; `show` is click's own way to put it."""
+        if self.as_json:
+            import json
+
+            message, _, hint = message.partition("; ")
+            text = json.dumps({"error": {"code": code, "message": message, "hint": hint or None}}, ensure_ascii=False)
+            print(text, file=sys.stderr)
+        elif show is not None:
+            show()
+        else:
+            print(f"tm: {message}", file=sys.stderr)
+
+
+def shared_options(command: click.Command) -> click.Command:
+    """Give a command the `--json` that it can also take from before its name; sub-commands too."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            shared_options(each)
+    elif not any("--json" in parameter.opts for parameter in command.params):
+        command.params.append(_json_option())
+    return command
+
+
+def _json_option() -> click.Option:
+    def note(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+        ctx.obj.as_json = ctx.obj.as_json or given
+
+    return click.Option(
+        ["--json"], is_flag=True, expose_value=False, callback=note, help="One JSON document instead of text."
+    )
+
+
+pass_face = click.make_pass_decorator(Face)

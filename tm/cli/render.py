@@ -1,0 +1,150 @@
+"""The only formatter: tables and states for people, aligned text for pipes, one JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+#: how a state looks on a terminal; the word is always there, so colour is never all there is
+STYLES = {
+    "success": "green",
+    "running": "cyan",
+    "queued": "blue",
+    "retrying": "yellow",
+    "waiting": "dim",
+    "failed": "bold red",
+    "timed_out": "bold red",
+    "quarantined": "bold red",
+    "killed": "red",
+    "lost": "red",
+    "cancelled": "magenta",
+    "blocked": "dim red",
+    "skipped": "dim",
+}
+
+
+class Render:
+    """Writes to stdout.
+
+    Args:
+        as_json: documents instead of text.
+        terminal: a person looks at it.
+        color: wanted, as far as there is a terminal and no NO_COLOR.
+        zone: for times; JSON has UTC.
+    """
+
+    def __init__(self, *, as_json: bool, terminal: bool, color: bool, zone: tzinfo | None = None) -> None:
+        self.as_json, self.terminal = as_json, terminal
+        self.color = color and terminal and not os.environ.get("NO_COLOR")
+        self.zone = zone
+
+    def document(self, schema: str, items: Sequence[Mapping[str, Any]]) -> None:
+        """The one JSON document of a command."""
+        json.dump({"schema": schema, "items": items}, sys.stdout, ensure_ascii=False, indent=2)
+        print()
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, states: Sequence[str] = ()) -> None:
+        """Rows under headings.
+
+        Args:
+            columns: headings; those that begin with ">" are aligned to the right.
+            rows: text, not markup.
+            states: headings of columns that hold states (several in one cell are divided by blanks).
+        """
+        if self.terminal:
+            self.console().print(self.rich_table(columns, rows, states=states))
+        else:
+            self.line(*aligned([[column.lstrip(">") for column in columns], *rows], columns))
+
+    def rich_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, states: Sequence[str] = ()) -> Table:
+        """The same as something rich can show."""
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for index, column in enumerate(columns):
+            right = column.startswith(">")
+            # the first column names things, and half a name is none
+            table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=index == 0)
+        for row in rows:
+            table.add_row(*(_cell(text, column in states) for text, column in zip(row, columns, strict=True)))
+        return table
+
+    def line(self, *lines: str) -> None:
+        """Plain text, as it is."""
+        for each in lines:
+            print(each)
+
+    def styled(self, text: str, style: str) -> None:
+        """One line in a style, where there are styles."""
+        if self.terminal:
+            from rich.text import Text
+
+            self.console().print(Text(text, style=style), soft_wrap=True)
+        else:
+            self.line(text)
+
+    def console(self) -> Console:
+        """Rich's console on stdout."""
+        from rich.console import Console
+
+        return Console(no_color=not self.color, highlight=False, emoji=False, markup=False)
+
+    def clock(self, instant: datetime | None, *, now: datetime | None = None) -> str:
+        """An instant for people: the time alone when it is today."""
+        if instant is None:
+            return ""
+        local = instant.astimezone(self.zone)
+        today = (now or datetime.now(self.zone)).astimezone(self.zone)
+        if local.date() == today.date():
+            return f"{local:%H:%M:%S}"
+        return f"{local:%a %d %b %H:%M:%S}" if local.year == today.year else f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def aligned(rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> list[str]:
+    """Rows as text in columns, two blanks between them."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    right = [column.startswith(">") for column in columns] or [False] * len(widths)
+    return [
+        "  ".join(
+            text.rjust(width) if is_right else text.ljust(width)
+            for text, width, is_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cell(text: str, is_state: bool) -> Any:
+    from rich.text import Text
+
+    if not is_state:
+        return Text(text)
+    return Text(" ").join(Text(word, style=STYLES.get(word, "")) for word in text.split())
+
+
+def duration(seconds: float | None) -> str:
+    """A duration for people: 3 ms, 1.2 s, 2 min 5 s, 3 h 12 min."""
+    if seconds is None:
+        return ""
+    if seconds < 0.9995:
+        return f"{max(0, round(seconds * 1000))} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def shorten(text: str, width: int = 100) -> str:
+    """Text on one line, cut with an ellipsis."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"

@@ -1,0 +1,287 @@
+"""Runs, tasks and attempts as people and programs look at them, made from what server and history hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from tm.clock import from_ms
+from tm.states import FINAL_RUN_STATES, FINAL_TASK_STATES, Outcome, RunState, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tm.history import AttemptRow, RunDetail, RunRow, TaskRunRow
+    from tm.store.records import RunView, TaskRunView
+
+#: states of a task that make its run fail
+FAILED = frozenset({TaskState.FAILED, TaskState.TIMED_OUT, TaskState.QUARANTINED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorInfo:
+    """What went wrong in an attempt."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    more: tuple[tuple[str, Any], ...] = ()  #: signal, exit code, peak memory: what the worker could tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptInfo:
+    """One try at one task."""
+
+    number: int  #: 1 for the first
+    outcome: Outcome | None  #: None while it runs
+    worker: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None  #: how long the body ran
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskInfo:
+    """One task of one run."""
+
+    name: str
+    state: TaskState
+    attempts: tuple[AttemptInfo, ...] = ()  #: oldest first
+    reason: str = ""  #: why it never ran (blocked, cancelled)
+    due_at: datetime | None = None  #: of the retry it waits for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """One execution of a graph."""
+
+    id: str
+    graph: str
+    version: str
+    state: RunState
+    trigger: str
+    tick: datetime | None  #: None for a run that no tick started
+    created_at: datetime
+    started_at: datetime | None  #: when its first attempt was claimed
+    ended_at: datetime | None
+    reason: str = ""
+    params: bytes = b""  #: message; empty for none
+    config: str = ""
+    tasks: tuple[TaskInfo, ...] = ()  #: in topological order; empty in lists
+
+    @property
+    def culprit(self) -> tuple[TaskInfo, AttemptInfo, ErrorInfo] | None:
+        """The task that made it fail, with the attempt and the error that counted."""
+        for task in self.tasks:
+            last = task.attempts[-1] if task.attempts else None
+            if task.state in FAILED and last is not None and last.error is not None:
+                return task, last, last.error
+        return None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still change."""
+        return self.state not in FINAL_RUN_STATES
+
+    @property
+    def seconds(self) -> float | None:
+        """From its first attempt to its end."""
+        return (self.ended_at - self.started_at).total_seconds() if self.started_at and self.ended_at else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphInfo:
+    """A graph that a scheduler has announced, or that history remembers."""
+
+    name: str
+    schedule: str = ""  #: cron text or "manual"; empty when only history knows the graph
+    timezone: str = ""
+    file: str = ""
+    version: str = ""
+    tasks: tuple[str, ...] = ()
+    next_tick: datetime | None = None  #: aware, in its zone
+    total: int = 0  #: runs in history
+    recent: tuple[RunInfo, ...] = ()  #: newest first
+
+
+def from_view(view: RunView) -> RunInfo:
+    """A run as the server holds it; of each task only the attempt that counts."""
+    return RunInfo(
+        id=view.id,
+        graph=view.graph,
+        version=view.version,
+        state=view.state,
+        trigger=view.trigger.value,
+        tick=_instant(view.tick_ms),
+        created_at=from_ms(view.created_ms),
+        started_at=_instant(view.started_ms),
+        ended_at=_instant(view.ended_ms),
+        reason=view.reason,
+        params=view.params,
+        config=view.config,
+        tasks=tuple(_task_from_view(each) for each in view.tasks),
+    )
+
+
+def from_row(row: RunRow) -> RunInfo:
+    """A run as a list of the history has it."""
+    return RunInfo(
+        id=row.id,
+        graph=row.graph,
+        version=row.version,
+        state=row.state,
+        trigger=row.trigger or "",
+        tick=row.tick,
+        created_at=row.created,
+        started_at=row.started,
+        ended_at=row.ended,
+        reason=row.reason,
+    )
+
+
+def from_rows(run: RunDetail, tasks: Sequence[TaskRunRow], attempts: Sequence[AttemptRow]) -> RunInfo:
+    """A run as the history has it, with all attempts of its tasks."""
+    return replace(
+        from_row(run),
+        params=run.params,
+        config=run.config,
+        tasks=tuple(
+            TaskInfo(
+                name=task.task,
+                state=task.state,
+                reason=task.reason,
+                attempts=tuple(
+                    sorted(
+                        (_attempt(each) for each in attempts if each.node == task.node), key=lambda each: each.number
+                    )
+                ),
+            )
+            for task in tasks
+        ),
+    )
+
+
+def has_past(task: TaskInfo) -> bool:
+    """Whether the server holds less of a task than there is: earlier attempts, the reason why it never began."""
+    return bool(task.attempts and task.attempts[-1].number > 1) or task.state in {
+        TaskState.BLOCKED,
+        TaskState.CANCELLED,
+    }
+
+
+def both(live: RunInfo, filed: RunInfo) -> RunInfo:
+    """The server's word on states, the history's on attempts that have ended."""
+    known = {task.name: task for task in filed.tasks}
+    return replace(live, tasks=tuple(_joined(task, known.get(task.name)) for task in live.tasks))
+
+
+def graph(name: str, announced: Mapping[str, Any], total: int, recent: Sequence[RunInfo]) -> GraphInfo:
+    """A graph from what a scheduler said of it and what became of its runs."""
+    schedule, timezone = str(announced.get("schedule", "")), str(announced.get("timezone", ""))
+    return GraphInfo(
+        name=name,
+        schedule=schedule,
+        timezone=timezone,
+        file=str(announced.get("file", "")),
+        version=str(announced.get("version", "")),
+        tasks=tuple(announced.get("tasks", ())),
+        next_tick=_next_tick(name, schedule, timezone),
+        total=total,
+        recent=tuple(recent),
+    )
+
+
+def read_error(packed: bytes) -> ErrorInfo | None:
+    """The error that a worker reported; one that cannot be read says so."""
+    from tm import codec
+    from tm.errors import CodecError
+
+    if not packed:
+        return None
+    try:
+        told = codec.decode(packed)
+        return ErrorInfo(
+            type=str(told.get("type", "Error")),
+            message=str(told.get("message", "")),
+            traceback=str(told.get("traceback", "")),
+            more=tuple((name, told[name]) for name in _MORE if told.get(name) is not None),
+        )
+    except (CodecError, AttributeError):
+        return ErrorInfo(type="unreadable", message=f"{len(packed)} bytes that are no error report")
+
+
+_MORE = ("signal", "exit_code", "max_rss")
+_OUTCOMES = {
+    TaskState.SUCCESS: Outcome.SUCCESS,
+    TaskState.FAILED: Outcome.FAILED,
+    TaskState.RETRYING: Outcome.FAILED,
+    TaskState.TIMED_OUT: Outcome.TIMED_OUT,
+    TaskState.QUARANTINED: Outcome.KILLED,
+}
+
+
+def _task_from_view(view: TaskRunView) -> TaskInfo:
+    attempts: tuple[AttemptInfo, ...] = ()
+    if view.claimed_ms is not None:
+        start, end = from_ms(view.claimed_ms), _instant(view.ended_ms)
+        attempts = (
+            AttemptInfo(
+                number=view.attempt,
+                outcome=_OUTCOMES.get(view.state),
+                worker=view.worker,
+                started_at=start,
+                ended_at=end,
+                seconds=(end - start).total_seconds() if end else None,
+                error=read_error(view.error),
+            ),
+        )
+    return TaskInfo(name=view.task, state=view.state, attempts=attempts, due_at=_instant(view.due_ms))
+
+
+def _attempt(row: AttemptRow) -> AttemptInfo:
+    more = (("signal", row.signal), ("exit_code", row.exit_code), ("max_rss", row.max_rss))
+    error = None
+    if row.error_type is not None:
+        error = ErrorInfo(
+            type=row.error_type,
+            message=row.message or "",
+            traceback=row.traceback or "",
+            more=tuple((name, value) for name, value in more if value is not None),
+        )
+    return AttemptInfo(
+        number=row.number,
+        outcome=row.outcome,
+        worker=row.worker,
+        started_at=row.claimed,
+        ended_at=row.ended,
+        seconds=row.ms / 1000,
+        error=error,
+    )
+
+
+def _joined(live: TaskInfo, filed: TaskInfo | None) -> TaskInfo:
+    if filed is None:
+        return live
+    ended = {attempt.number: attempt for attempt in filed.attempts}
+    attempts = {attempt.number: attempt for attempt in live.attempts} | ended
+    reason = filed.reason if live.state in FINAL_TASK_STATES else ""
+    return replace(live, reason=reason, attempts=tuple(attempts[number] for number in sorted(attempts)))
+
+
+def _next_tick(name: str, schedule: str, timezone: str) -> datetime | None:
+    from zoneinfo import ZoneInfo
+
+    from tm.cron import CronError, Exhausted, Expression
+
+    if schedule in {"", "manual"}:
+        return None
+    try:
+        return Expression(schedule, key=name).next(datetime.now(ZoneInfo(timezone or "UTC")))
+    except (CronError, Exhausted, OSError, ValueError):
+        return None  # written by another version of Taskmaster, or without end: show the rest
+
+
+def _instant(ms: int | None) -> datetime | None:
+    return None if ms is None else from_ms(ms)

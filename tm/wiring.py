@@ -1,0 +1,106 @@
+"""The only place where settings become connections, stores and clients."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tm.config import Settings, redact
+from tm.embedded import alive
+from tm.errors import NotFoundError, UnavailableError
+
+if TYPE_CHECKING:
+    import redis
+
+    from tm.client import Client
+    from tm.history import History
+    from tm.lookup import Lookup
+    from tm.store.store import Store
+
+#: seconds; a server that takes longer to accept a connection is down for us
+_CONNECT_TIMEOUT = 5.0
+#: seconds of silence on one reply; blocking calls bring their own
+REPLY_TIMEOUT = 15.0
+
+
+def connect(settings: Settings, *, reply_timeout: float = REPLY_TIMEOUT) -> redis.Redis:
+    """A client of the server that the settings name; connects when it is first used.
+
+    Replies stay bytes. A call whose connection broke is repeated once: all our server functions may be repeated.
+
+    Args:
+        settings: whose server.
+        reply_timeout: seconds of silence after which a call fails; must exceed what a blocking call waits for.
+    """
+    import redis
+    from redis.backoff import ConstantBackoff
+    from redis.retry import Retry
+
+    client: redis.Redis = redis.Redis.from_url(
+        settings.server_url(),
+        socket_connect_timeout=_CONNECT_TIMEOUT,
+        socket_timeout=reply_timeout,
+        health_check_interval=30,
+        retry=Retry(ConstantBackoff(0.05), 1),
+        client_name="tm",
+    )
+    return client
+
+
+def open_client(settings: Settings) -> Client:
+    """A client for the server of these settings.
+
+    Raises:
+        UnavailableError: there is no URL, and no living stack in the home directory.
+    """
+    from tm.client import Client
+    from tm.store.store import Store
+
+    if not has_server(settings):
+        raise UnavailableError(
+            "no server: set TM_URL, or start one with `tm up FILE` / `python FILE` "
+            f"(none is running in {settings.home})"
+        )
+    store = Store(connect(settings), settings.namespace, result_ttl=settings.result_ttl)
+    return Client(store, open_lookup(settings, store), where=redact(settings.server_url()))
+
+
+def open_lookup(settings: Settings, store: Store | None = None) -> Lookup:
+    """What can be read: the server, if there is one, and the history."""
+    from tm.lookup import Lookup
+
+    if store is None and has_server(settings):
+        from tm.store.store import Store
+
+        store = Store(connect(settings), settings.namespace, result_ttl=settings.result_ttl)
+    return Lookup(store, lambda: _open_history(settings), where=redact(settings.server_url()))
+
+
+def has_server(settings: Settings) -> bool:
+    """Whether there is a server to talk to: a URL (it may be down), or a living stack in the home directory."""
+    return settings.url is not None or alive(settings.home) is not None
+
+
+def default_client() -> Client:
+    """The client of this process for the settings in the environment; made once, and again after a fork.
+
+    Raises:
+        UnavailableError: there is no URL, and no living stack in the home directory.
+    """
+    global _default  # noqa: PLW0603 - one connection pool for a process
+    settings = Settings.from_environment()
+    if _default is None or _default[:2] != (os.getpid(), settings):
+        _default = (os.getpid(), settings, open_client(settings))
+    return _default[2]
+
+
+_default: tuple[int, Settings, Client] | None = None
+
+
+def _open_history(settings: Settings) -> History | None:
+    from tm.history import open_history
+
+    try:
+        return open_history(settings.history_url, create=False)
+    except NotFoundError:
+        return None  # nothing has run here yet
