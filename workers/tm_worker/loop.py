@@ -1,0 +1,314 @@
+"""The loop of a worker: waits for everything at once and carries out what the supervisor decides.
+
+One selector over the executors, the nursery, the doorbell, and a pipe for signals and heartbeats. Nothing is polled:
+an idle worker wakes up for the doorbell's time-out and its heartbeats.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from tm.logs import get_logger
+from tm_worker import channel
+from tm_worker.nursery import Born, Died
+from tm_worker.outage import AWAY
+from tm_worker.supervisor import Action, Retire, Run, Signal, Spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tm_worker.bell import Bell
+    from tm_worker.exchange import Exchange
+    from tm_worker.heart import Heart
+    from tm_worker.nursery import Nursery
+    from tm_worker.supervisor import Supervisor
+
+log = get_logger("worker")
+
+_HEART = 0  # in the pipe of signals: no signal has this number
+
+
+class Loop:
+    """Runs until told to stop.
+
+    Args:
+        drain: seconds that running tasks get when it is time to stop.
+        burst: stop when all queues are empty and nothing is running.
+        ready: called once, when the worker is known to the server.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        exchange: Exchange,
+        nursery: Nursery,
+        bell: Bell,
+        heart: Heart,
+        waker: Waker,
+        *,
+        drain: float,
+        ready: Callable[[], None] | None = None,
+    ) -> None:
+        self.broken = False  #: the nursery is gone
+        self._supervisor, self._exchange = supervisor, exchange
+        self._nursery, self._bell, self._heart, self._waker = nursery, bell, heart, waker
+        self._drain, self._ready = drain, ready
+        self._give_up_at: float | None = None
+        self._channels: dict[int, channel.SupervisorEnd] = {}
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(nursery, selectors.EVENT_READ, self._on_nursery)
+        self._selector.register(waker.fileno(), selectors.EVENT_READ, self._on_wake)
+
+    def run(self, burst: bool = False) -> int:
+        """Work. Returns how many attempts were delivered."""
+        started = False
+        with self._waker.catching(signal.SIGTERM, signal.SIGINT):
+            while True:
+                now = time.monotonic()
+                self._carry_out(self._supervisor.tick(now))
+                self._carry_out(self._exchange.turn(now))
+                if self._exchange.registered and not started:
+                    started = True
+                    self._heart.start()
+                    if self._ready is not None:
+                        self._ready()
+                if self._over(time.monotonic(), burst):
+                    break
+                if not burst:
+                    self._listen()
+                self._wait()
+        if not self._exchange.quiet:
+            self._exchange.spool()
+            log.warning("the server is away; results that it has not got are kept for the next worker")
+        if started:
+            self._heart.stop()
+        self._bell.drop()
+        for each in self._channels.values():
+            each.close()
+        self._selector.close()
+        return self._exchange.done
+
+    def _over(self, now: float, burst: bool) -> bool:
+        exchange = self._exchange
+        if self._supervisor.finished:
+            return exchange.quiet or (self._give_up_at is not None and now >= self._give_up_at)
+        if not burst or not exchange.registered:
+            return False
+        nothing_to_get = not exchange.hungry or exchange.suspended
+        return exchange.quiet and not self._supervisor.held and nothing_to_get
+
+    # Waiting --------------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Arm the doorbell if there is room and nothing to do."""
+        now = time.monotonic()
+        if self._bell.armed or self._exchange.outage.retry_at is not None or not self._exchange.may_sleep(now):
+            return
+        try:
+            self._bell.arm(now)
+        except AWAY as error:
+            self._bell.drop()
+            self._exchange.outage.failed(error, now)
+        else:
+            self._selector.register(self._bell.sock, selectors.EVENT_READ, self._on_bell)
+
+    def _wait(self) -> None:
+        now = time.monotonic()
+        times = [
+            self._supervisor.next_time(),
+            self._exchange.next_time(now),
+            self._bell.overdue_at(),
+            self._give_up_at,
+        ]
+        known = [each for each in times if each is not None]
+        timeout = max(0.0, min(known) - now) if known else None
+        for key, events in self._selector.select(timeout):
+            key.data(key.fileobj, events)
+        overdue = self._bell.overdue_at()
+        if overdue is not None and time.monotonic() >= overdue:
+            self._lose_bell(TimeoutError("no answer from the server"))
+
+    def _on_bell(self, sock: Any, _: int) -> None:
+        self._selector.unregister(sock)
+        try:
+            job = self._bell.answer()
+        except AWAY as error:
+            self._bell.drop()
+            self._exchange.outage.failed(error, time.monotonic())
+            return
+        if job is not None:
+            self._exchange.rung(job, time.monotonic())
+
+    def _lose_bell(self, error: Exception) -> None:
+        self._selector.unregister(self._bell.sock)
+        self._bell.drop()
+        self._exchange.outage.failed(error, time.monotonic())
+
+    def _on_wake(self, *_: object) -> None:
+        for number in self._waker.read():
+            if number == _HEART:
+                self._on_heart()
+            else:
+                self._on_signal(number)
+
+    def _on_heart(self) -> None:
+        now = time.monotonic()
+        answers = []
+        while self._heart.answers:
+            answers.append(self._heart.answers.popleft())
+        self._carry_out(self._supervisor.beaten(answers, now))
+        self._exchange.told_suspended(self._heart.suspended, now)
+
+    def _on_signal(self, number: int) -> None:
+        limit = 0.0 if self._supervisor.draining else self._drain
+        log.info(
+            "stopping now" if self._supervisor.draining else "stopping; running tasks may end",
+            signal=signal.Signals(number).name,
+            running=len(self._supervisor.held),
+            seconds=limit,
+        )
+        now = time.monotonic()
+        # what the supervisor gives back has to be told to the server, if it is there
+        self._give_up_at = now + limit + 2.0
+        self._carry_out(self._supervisor.drain(now, limit))
+
+    # Executors ------------------------------------------------------------------------------------------------------
+
+    def _on_nursery(self, *_: object) -> None:
+        news, ended = self._nursery.news()
+        now = time.monotonic()
+        for each in news:
+            if isinstance(each, Born):
+                self._carry_out(self._supervisor.born(each.number, now))
+            elif isinstance(each, Died):
+                self._hear_out(each.number)
+                self._close(each.number)
+                if each.number in self._supervisor.executors:
+                    log.debug("executor ended", pid=each.pid, exit_code=each.exit_code)
+                self._carry_out(self._supervisor.died(each.number, each.exit_code, each.max_rss, now))
+            else:
+                log.warning("cannot fork an executor, trying again", reason=each.reason)
+                self._close(each.number)
+                self._supervisor.unborn(each.number, now)
+        if ended:
+            log.error("the process that forks executors is gone; giving everything back and ending")
+            self.broken = True
+            self._give_up_at = now + self._drain
+            self._selector.unregister(self._nursery)
+            self._supervisor.abandon(now)
+
+    def _hear_out(self, number: int) -> None:
+        """Read what a dead executor still said: it may have reported before it died."""
+        if number in self._channels:
+            self._on_executor(number)
+
+    def _on_executor(self, number: int, events: int = selectors.EVENT_READ) -> None:
+        stream = self._channels[number]
+        now = time.monotonic()
+        if events & selectors.EVENT_WRITE:
+            with contextlib.suppress(OSError):  # its death is news of the nursery
+                stream.flush()
+            self._watch(number, stream)
+        if not events & selectors.EVENT_READ:
+            return
+        try:
+            frames, ended = stream.receive()
+        except channel.BrokenFrameError as error:
+            log.warning("an executor sent rubbish and is ended", reason=error)
+            self._close(number)
+            self._carry_out(self._supervisor.broken(number, now))
+            return
+        for frame in frames:
+            self._carry_out(self._supervisor.reported(number, frame, now))
+        if ended and number in self._channels:
+            self._close(number)
+
+    def _watch(self, number: int, stream: channel.SupervisorEnd) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if stream.wants_write else 0)
+        self._selector.modify(stream, events, lambda _, ready: self._on_executor(number, ready))
+
+    def _close(self, number: int) -> None:
+        stream = self._channels.pop(number, None)
+        if stream is not None:
+            self._selector.unregister(stream)
+            stream.close()
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Run):
+                self._send(action)
+            elif isinstance(action, Spawn):
+                self._spawn(action.number)
+            elif isinstance(action, Signal):
+                self._nursery.signal(action.number, action.signum)
+            elif isinstance(action, Retire):
+                self._close(action.number)
+
+    def _send(self, run: Run) -> None:
+        claim = run.claim
+        frame = channel.pack(
+            [claim.job, claim.token, claim.graph, claim.task, claim.params, claim.config, claim.inputs]
+        )
+        stream = self._channels.get(run.number)
+        try:
+            if stream is None:
+                raise BrokenPipeError
+            stream.send(frame)
+        except OSError:
+            self._carry_out(self._supervisor.unsent(run.number, time.monotonic()))
+            return
+        if stream.wants_write:
+            self._watch(run.number, stream)
+
+    def _spawn(self, number: int) -> None:
+        try:
+            stream = self._nursery.spawn(number)
+        except OSError as error:
+            log.warning("cannot fork an executor, trying again", reason=error)
+            self._supervisor.unborn(number, time.monotonic())
+            return
+        self._channels[number] = stream
+        self._selector.register(stream, selectors.EVENT_READ, lambda _, ready: self._on_executor(number, ready))
+
+
+class Waker:
+    """A pipe that wakes the loop up: signals, by Python's own wake-up descriptor, and heartbeats."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def fileno(self) -> int:
+        """For a selector."""
+        return self._reader
+
+    def wake(self) -> None:
+        """Called from the thread of heartbeats."""
+        with contextlib.suppress(BlockingIOError):  # full: it will wake up anyway
+            os.write(self._writer, bytes([_HEART]))
+
+    def read(self) -> list[int]:
+        """What came in: signal numbers, and 0 for a heartbeat."""
+        try:
+            return list(os.read(self._reader, 4096))
+        except BlockingIOError:
+            return []
+
+    @contextlib.contextmanager
+    def catching(self, *signals: signal.Signals) -> Iterator[None]:
+        """Turn these signals into bytes in the pipe. One that is ignored, being meant for our parent, stays so."""
+        caught = [each for each in signals if signal.getsignal(each) is not signal.SIG_IGN]
+        before = {each: signal.signal(each, lambda *_: None) for each in caught}
+        wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup_before)
+            for each, handler in before.items():
+                signal.signal(each, handler)

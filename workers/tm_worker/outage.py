@@ -1,0 +1,44 @@
+"""Patience with a server that is away: try for ever, ever less often, and say so once."""
+
+from __future__ import annotations
+
+import random
+
+import redis.exceptions
+
+from tm.logs import get_logger
+from tm.redact import redact
+
+log = get_logger("worker")
+
+#: what a server that is away, starting, full, read-only or misconfigured makes redis-py raise
+AWAY = (redis.exceptions.RedisError, OSError)
+#: seconds
+FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
+
+
+class Outage:
+    """Whether the server answers, and when to try again if not."""
+
+    def __init__(self, where: str) -> None:
+        self.where = redact(where)
+        self.retry_at: float | None = None  #: by the monotonic clock; None while the server answers
+        self._delay = FIRST_DELAY
+
+    def may_try(self, now: float) -> bool:
+        """Whether it is time for a call."""
+        return self.retry_at is None or now >= self.retry_at
+
+    def failed(self, error: Exception, now: float) -> None:
+        """A call failed; the next try is some time from now, at random so that workers do not come in step."""
+        if self.retry_at is None:
+            log.warning("server away, trying again until it is back", server=self.where, reason=error)
+        self.retry_at = now + self._delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        self._delay = min(self._delay * 2, LONGEST_DELAY)
+
+    def over(self) -> None:
+        """A call succeeded."""
+        if self.retry_at is not None:
+            log.info("server back", server=self.where)
+            self.retry_at = None
+            self._delay = FIRST_DELAY

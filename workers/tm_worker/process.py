@@ -1,0 +1,130 @@
+"""What runs in an executor: one attempt after the other, each a claim frame in and a report frame out.
+
+The stream to the supervisor is the only way out of here: an executor has no connection to any server. User code may
+print, close its streams, fork, raise whatever it likes or call `sys.exit`; the stream is out of its reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import resource
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tm import codec
+from tm.errors import CodecError, Fail, TaskmasterError
+from tm.inprocess import arguments_for_root
+from tm_worker.channel import ExecutorEnd, pack
+from tm_worker.faults import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tm.graph import AnyTask, Graph
+
+
+class UnknownTaskError(TaskmasterError):
+    """The run refers to a task that the graph, as this worker has loaded it, does not have."""
+
+    def __init__(self, graph: str, task: str) -> None:
+        super().__init__(f"graph {graph!r} has no task {task!r} in the file this worker loaded; was it renamed?")
+        self.graph, self.task = graph, task
+
+
+class Executor:
+    """Runs attempts of the given graphs until the supervisor closes the stream."""
+
+    def __init__(self, sock: socket.socket, graphs: Mapping[str, Graph], max_message: int) -> None:
+        self.graphs = graphs
+        self.max_message = max_message
+        self.pid = os.getpid()
+        self.channel = ExecutorEnd(_out_of_reach(sock))
+        self.streams = (sys.stdout, sys.stderr)
+        _reseed()
+
+    def serve(self) -> None:
+        """Run what comes; returns when the supervisor is gone, or when user code has spoiled this process."""
+        os.register_at_fork(after_in_child=self.channel.sock.close)
+        while (claim := self.channel.receive()) is not None:
+            job, token = claim[0], claim[1]
+            began = time.monotonic()
+            fields = self._run(claim)
+            if os.getpid() != self.pid:  # the task forked, and this is the child coming back from it
+                _leave()
+            leaving = self._flush()
+            milliseconds = int((time.monotonic() - began) * 1000)
+            self.channel.send(pack([job, token, *fields, milliseconds, leaving]))
+            if leaving:
+                return
+
+    def _run(self, claim: list[Any]) -> tuple[bool, bytes, bytes, bool]:
+        """Run one attempt. Returns success, value, error, and whether another attempt makes sense."""
+        _, _, graph, name, params, config, inputs = claim
+        task: AnyTask | None = None
+        try:
+            task = self._task(graph, name)
+            arguments = _arguments(task, params, config, inputs)
+            result = task.function(**arguments)
+            return True, self._encode(result), b"", False
+        except BaseException as error:  # noqa: BLE001 - SystemExit and its kind fail the task, not the executor
+            again = task is not None and isinstance(error, task.retry_on)
+            again = again and not isinstance(error, Fail | CodecError | UnknownTaskError)
+            return False, b"", describe(error, skip=__file__), again
+
+    def _task(self, graph: str, name: str) -> AnyTask:
+        try:
+            return self.graphs[graph].tasks[name]
+        except KeyError:
+            raise UnknownTaskError(graph, name) from None
+
+    def _encode(self, result: Any) -> bytes:
+        return codec.encode(result, limit=self.max_message)
+
+    def _flush(self) -> bool:
+        """Write out what the task printed. Returns whether it has spoiled the streams for those who come next."""
+        spoiled = False
+        for stream in self.streams:
+            if stream is None:
+                continue
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                spoiled = True
+        return spoiled
+
+
+def _arguments(task: AnyTask, params: bytes, config: str, inputs: list[Any]) -> dict[str, Any]:
+    if inputs:
+        return {name: codec.decode(value) for name, value in inputs}
+    given: dict[str, Any] = codec.decode(params) if params else {}
+    if config:
+        given.setdefault("config", json.loads(config))
+    return arguments_for_root(task, given.items())
+
+
+def _out_of_reach(sock: socket.socket) -> socket.socket:
+    """The same stream on a high, private descriptor: user code that closes or dups low ones cannot hit it."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    lowest = 512 if limit == resource.RLIM_INFINITY or limit > 1024 else max(3, limit - 16)
+    descriptor = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, lowest)
+    sock.close()
+    return socket.socket(fileno=descriptor)
+
+
+def _reseed() -> None:
+    random.seed()
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed()
+
+
+def _leave() -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(0)

@@ -1,0 +1,171 @@
+"""A worker from its first fork to its last word."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from tm_worker.nursery import Nursery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from redis import Redis
+
+    from tm.config import Settings
+    from tm.graph import Graph
+
+
+def serve(
+    graphs: Sequence[Graph],
+    settings: Settings,
+    *,
+    queues: Sequence[str] = (),
+    processes: int | None = None,
+    burst: bool = False,
+    name: str | None = None,
+    max_tasks: int | None = None,
+    ready: Callable[[], None] | None = None,
+) -> int:
+    """Run attempts of these graphs until SIGTERM or SIGINT; returns the exit code.
+
+    Call it in a process that has no connection and no thread, for it begins by forking. A server that is away is
+    waited for. The first signal drains: running tasks may end, for `settings.drain` seconds. The second one gives
+    them back at once.
+
+    Args:
+        graphs: whose tasks may run here; others are left for other workers.
+        settings: where the server is, and how patient to be.
+        queues: to take work from, in strict order; by default all that the graphs use, "default" first.
+        processes: tasks to run at the same time; by default `settings.processes`.
+        burst: return when all queues are empty and nothing is running.
+        name: what to call the worker instead of `<host>.<pid>`; four random letters are added.
+        max_tasks: attempts after which an executor process is replaced.
+        ready: called once, when the worker is known to the server and waits for work.
+    """
+    loaded = {graph.name: graph for graph in graphs}
+    for graph in graphs:
+        _ = graph.plan  # built once, here, so that executors share it
+    nursery = Nursery.start(lambda sock: _execute(sock, loaded, settings.max_message), _warm_up)
+    try:
+        return _supervise(
+            nursery,
+            loaded,
+            settings,
+            queues=list(queues) or queues_of(graphs),
+            processes=processes or settings.processes,
+            burst=burst,
+            name=name,
+            max_tasks=max_tasks,
+            ready=ready,
+        )
+    finally:
+        nursery.close()
+
+
+def queues_of(graphs: Iterable[Graph]) -> list[str]:
+    """All queues the graphs use, "default" first, the others in alphabetical order."""
+    used = {task.queue for graph in graphs for task in graph.plan.tasks}
+    return sorted(used, key=lambda queue: (queue != "default", queue))
+
+
+def _execute(sock: socket.socket, graphs: dict[str, Graph], max_message: int) -> None:
+    from tm_worker.process import Executor
+
+    Executor(sock, graphs, max_message).serve()
+
+
+def _warm_up() -> None:
+    """What every executor needs, imported once in the nursery."""
+    import tm_worker.process  # noqa: F401
+
+
+def _supervise(
+    nursery: Nursery,
+    graphs: dict[str, Graph],
+    settings: Settings,
+    *,
+    queues: list[str],
+    processes: int,
+    burst: bool,
+    name: str | None,
+    max_tasks: int | None,
+    ready: Callable[[], None] | None,
+) -> int:
+    from tm import logs
+    from tm.store.store import Store
+    from tm_worker.bell import Bell
+    from tm_worker.exchange import Exchange
+    from tm_worker.heart import Heart
+    from tm_worker.loop import Loop, Waker
+    from tm_worker.outage import AWAY
+    from tm_worker.supervisor import Supervisor
+    from tm_worker.worker import TmWorker, worker_name
+
+    logs.configure(settings.log_level, settings.log_format)
+    client, heart_client = connect(settings.server_url()), connect(settings.server_url())
+    store = Store(client, settings.namespace, result_ttl=settings.result_ttl)
+    heart_store = Store(heart_client, settings.namespace, result_ttl=settings.result_ttl)
+    worker = TmWorker(queues, worker_name(name), client, settings.namespace, ttl=settings.lease * 2)
+    supervisor = Supervisor(processes, grace=settings.grace, max_tasks=max_tasks)
+    waker = Waker()
+    info = {
+        "host": socket.gethostname(),
+        "pid": str(os.getpid()),
+        "queues": ",".join(queues),
+        "processes": str(processes),
+    }
+
+    def register() -> None:
+        worker.register_birth()
+        heart.announce(store)
+
+    exchange = Exchange(
+        store,
+        worker,
+        supervisor,
+        queues=queues,
+        lease=settings.lease,
+        home=settings.home,
+        where=settings.server_url(),
+        register=register,
+    )
+    heart = Heart(
+        heart_store,
+        worker,
+        sorted(graphs),
+        info,
+        lease=settings.lease,
+        every=settings.heartbeat,
+        held=exchange.pairs,
+        wake=waker.wake,
+    )
+    bell = Bell(client, store.bell_keys(queues))
+    loop = Loop(supervisor, exchange, nursery, bell, heart, waker, drain=settings.drain, ready=ready)
+    worker.loop = loop.run
+    worker.work(burst=burst)
+    try:
+        store.retire(worker.name)
+        worker.register_death()  # type: ignore[no-untyped-call]
+    except AWAY:
+        pass  # forgotten when its entries expire
+    client.close()
+    heart_client.close()
+    return 1 if loop.broken else 0
+
+
+def connect(url: str) -> Redis:
+    """A client that never repeats a call by itself: only we know which token to repeat it with."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=5,
+        socket_connect_timeout=3,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
+    )

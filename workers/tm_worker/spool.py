@@ -1,0 +1,106 @@
+"""Results that could not be delivered: one small synced file each, until the server has answered for it.
+
+A result may come out of hours of work. When the server is away at that moment it is written down, and delivered with
+the same claim token later, if need be by the next worker that uses this home directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from tm.logs import get_logger
+from tm.states import Outcome
+from tm.store.records import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+log = get_logger("worker")
+
+
+class Spool:
+    """The spooled reports for one server's data.
+
+    Args:
+        home: directory of the installation.
+        instance: id of the data on the server; a server that was emptied gets another one, and no old results.
+    """
+
+    def __init__(self, home: Path, instance: str) -> None:
+        self._folder = home / "spool" / instance
+        self._kept: set[str] = set()
+
+    def keep(self, reports: Iterable[Report]) -> None:
+        """Write down those that are not yet; a disk that refuses is logged, the report stays in memory."""
+        new = [report for report in reports if report.token not in self._kept]
+        if not new:
+            return
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for report in new:
+                self._write(report)
+                self._kept.add(report.token)
+            _sync(self._folder)
+        except OSError as error:
+            log.warning("cannot spool a result", folder=self._folder, reason=error)
+
+    def _write(self, report: Report) -> None:
+        fields: list[Any] = [
+            report.job,
+            report.token,
+            report.outcome.value,
+            report.value,
+            report.error,
+            report.retry,
+            report.ms,
+            report.chance,
+        ]
+        target = self._folder / report.token
+        draft = target.with_suffix(".new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgpack.packb(fields))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(target)
+
+    def left_behind(self) -> list[Report]:
+        """What earlier workers could not deliver; files that are damaged are set aside."""
+        found = []
+        for path in sorted(self._folder.glob("*")) if self._folder.is_dir() else []:
+            if path.suffix in (".new", ".bad"):
+                continue
+            try:
+                job, token, outcome, value, error, retry, milliseconds, chance = msgpack.unpackb(path.read_bytes())
+                found.append(
+                    Report(job, token, Outcome(outcome), value, error, retry=retry, ms=milliseconds, chance=chance)
+                )
+            except OSError:
+                continue  # another worker was faster
+            except Exception:  # noqa: BLE001 - whatever is in the file
+                log.warning("damaged file in the spool", file=path)
+                with contextlib.suppress(OSError):
+                    path.rename(path.with_suffix(".bad"))
+                continue
+            self._kept.add(token)
+        return found
+
+    def forget(self, reports: Iterable[Report]) -> None:
+        """The server has answered for these."""
+        for report in reports:
+            if report.token in self._kept:
+                self._kept.discard(report.token)
+                (self._folder / report.token).unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
