@@ -6,6 +6,8 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from tm.errors import SettingsError
+from tm.ids import QUEUE_NAME
 from tm_worker.nursery import Nursery
 
 if TYPE_CHECKING:
@@ -68,6 +70,17 @@ def queues_of(graphs: Iterable[Graph]) -> list[str]:
     """All queues the graphs use, "default" first, the others in alphabetical order."""
     used = {task.queue for graph in graphs for task in graph.plan.tasks}
     return sorted(used, key=lambda queue: (queue != "default", queue))
+
+
+def check_queues(queues: Iterable[str]) -> None:
+    """Refuse what can be no queue.
+
+    Raises:
+        SettingsError: names it and what is allowed.
+    """
+    for queue in queues:
+        if not QUEUE_NAME.fullmatch(queue):
+            raise SettingsError(f"--queue {queue!r} will not do: use 1 to 100 letters, digits, '_', '.' or '-'")
 
 
 def _execute(sock: socket.socket, graphs: dict[str, Graph], max_message: int) -> None:

@@ -1,0 +1,95 @@
+"""The command `tm-worker`. It loads no redis and no rq: executors are forked from this process while it is clean."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tm.errors import TaskmasterError
+
+EXAMPLES = """\b
+Examples:
+  tm-worker my_graph.py                         all queues my_graph.py uses, on the server of TM_URL
+  tm-worker graphs/ --processes 8               every graph file in a directory
+  tm-worker etl.py --queue urgent --queue bulk  these queues, in strict order
+  tm-worker etl.py --burst                      work until the queues are empty, then end
+
+\b
+Signals:
+  SIGTERM, SIGINT   take no more work; running tasks may end (TM_DRAIN seconds), the rest is given back
+  the same again    give back at once
+"""
+
+
+@click.command("worker", epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--queue",
+    "queues",
+    multiple=True,
+    metavar="NAME",
+    help="Take work from this queue; may be repeated, the order counts. By default all queues the graphs use.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Tasks to run at the same time (TM_PROCESSES; by default the number of CPUs).",
+)
+@click.option("--url", metavar="URL", help="The server (TM_URL; by default the one running in .tm).")
+@click.option("--burst", is_flag=True, help="End when all queues are empty and nothing is running.")
+@click.option("--name", metavar="NAME", help="What to call this worker; four letters are added. By default HOST.PID.")
+@click.option(
+    "--max-tasks", type=click.IntRange(1), metavar="N", help="Replace an executor process after N tasks, against leaks."
+)
+@click.option(
+    "--drain-timeout", "drain", type=float, metavar="S", help="Seconds running tasks get after SIGTERM (TM_DRAIN, 30)."
+)
+@click.option(
+    "--lease", type=float, metavar="S", help="Seconds without heartbeat until others take over (TM_LEASE, 30)."
+)
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error (TM_LOG_LEVEL).")
+@click.option("--log-format", metavar="FORMAT", help="text or json (TM_LOG_FORMAT).")
+def worker(
+    files: tuple[str, ...],
+    queues: tuple[str, ...],
+    processes: int | None,
+    url: str | None,
+    burst: bool,
+    name: str | None,
+    max_tasks: int | None,
+    drain: float | None,
+    lease: float | None,
+    log_level: str | None,
+    log_format: str | None,
+) -> None:
+    """Run the tasks of the graphs in FILE... (files, directories or modules), as many workers as you like."""
+    from tm.config import Settings
+    from tm.loader import load_all
+    from tm_worker.service import check_queues, serve
+
+    try:
+        settings = Settings.from_environment(
+            url=url,
+            processes=processes,
+            drain=drain,
+            lease=lease,
+            log_level=log_level,
+            log_format=log_format,
+        )
+        graphs = list(load_all(files).graphs.values())
+        check_queues(queues)
+    except TaskmasterError as error:
+        click.echo(f"tm-worker: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(
+        serve(
+            graphs, settings, queues=queues, processes=settings.processes, burst=burst, name=name, max_tasks=max_tasks
+        )
+    )
+
+
+def main() -> None:
+    """Console script `tm-worker`."""
+    worker(prog_name="tm-worker")
