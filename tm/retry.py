@@ -37,8 +37,11 @@ class RetryPolicy:
         `chance` in [0, 1) picks the jitter. The server function `finish` computes the same number from the same
         policy; the model test holds the two equal.
         """
+        if self.retry_delay == 0:
+            return 0  # and never 0 times infinity
         try:
-            delay = self.retry_delay * (1 + self.backoff) ** retry
+            # in floats, as the server does: whole numbers of Python would grow without end
+            delay = self.retry_delay * (1.0 + self.backoff) ** retry
         except OverflowError:
             delay = math.inf
         if self.max_retry_delay is not None:

@@ -230,6 +230,7 @@ local function emit_attempt(c, a, outcome, after, error, ms, due)
 end
 
 local function retry_delay(node, retry, chance)
+    if node.delay == 0 then return 0 end -- and never 0 times infinity
     local delay = node.delay * (1 + node.backoff) ^ retry
     if node.longest >= 0 and delay > node.longest then delay = node.longest end
     delay = delay * (1 + node.jitter * chance)
