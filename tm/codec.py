@@ -66,8 +66,6 @@ def decode(data: bytes, *, limit: int = HARD_LIMIT) -> Any:
         raise CodecError("message", f"has {len(data):,} bytes; at most {limit:,} are read")
     try:
         return _unpack(data, 0)
-    except CodecError:
-        raise
     except ZoneInfoNotFoundError as error:
         raise CodecError("message", f"{error.args[0]}; this machine lacks it (pip install tzdata)") from error
     except Exception as error:  # bytes from outside can be wrong in any way

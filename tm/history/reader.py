@@ -1,0 +1,174 @@
+"""The reading side: lists and details for commands, pages and metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from tm.clock import from_ms, to_ms
+from tm.errors import NotFoundError
+from tm.history.database import Database
+from tm.history.records import AttemptRow, GraphRow, RunDetail, RunRow, TaskRunRow, VersionRow
+from tm.history.schema import attempts, graph_versions, runs, task_runs
+from tm.states import Outcome, RunState, TaskState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Select
+
+
+class Reader(Database):
+    """Looks things up. Runs that are still open are shown as far as history knows them."""
+
+    def runs(
+        self,
+        graph: str | None = None,
+        state: RunState | None = None,
+        limit: int = 50,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[RunRow]:
+        """The newest runs first; `since` (inclusive) and `until` (exclusive) bound when they were created."""
+        query = _LISTED.order_by(runs.c.created.desc(), runs.c.id.desc()).limit(limit)
+        if graph is not None:
+            query = query.where(runs.c.graph == graph)
+        if state is not None:
+            query = query.where(runs.c.state == state.value)
+        if since is not None:
+            query = query.where(runs.c.created >= to_ms(since))
+        if until is not None:
+            query = query.where(runs.c.created < to_ms(until))
+        return [RunRow(**_run(row)) for row in self._all(query)]
+
+    def last_run(self, graph: str) -> RunRow | None:
+        """The newest run of a graph."""
+        return next(iter(self.runs(graph, limit=1)), None)
+
+    def run(self, run: str) -> RunDetail:
+        """One run, by its id or by a beginning of it that no other run shares.
+
+        Raises:
+            NotFoundError: there is none, or more than one.
+        """
+        found = self._all(select(runs).where(runs.c.id == run))
+        if not found and run:
+            # not LIKE: SQLite's ignores case, and both give % and _ a meaning
+            begins = func.substr(runs.c.id, 1, len(run)) == run
+            found = self._all(select(runs).where(begins).order_by(runs.c.created.desc()).limit(4))
+        if not found:
+            raise NotFoundError(f"history has no run {run!r}")
+        if len(found) > 1:
+            some = ", ".join(row.id for row in found[:3]) + (", ..." if len(found) > 3 else "")
+            raise NotFoundError(f"more than one run begins with {run!r} ({some}); give more of the id")
+        (row,) = found
+        return RunDetail(
+            **_run(row), params=row.params or b"", params_json=row.params_json or "", config=row.config or ""
+        )
+
+    def task_runs(self, run: str) -> list[TaskRunRow]:
+        """The tasks of a run (exact id) of which something is known, in the order of the graph."""
+        query = select(task_runs).where(task_runs.c.run == run).order_by(task_runs.c.node)
+        return [
+            TaskRunRow(
+                run=row.run,
+                node=row.node,
+                task=row.task,
+                state=TaskState(row.state),
+                reason=row.reason,
+                attempts=row.attempts,
+                started=_at(row.started),
+                ended=_at(row.ended),
+            )
+            for row in self._all(query)
+        ]
+
+    def attempts(self, run: str, task: str | None = None) -> list[AttemptRow]:
+        """The attempts of a run (exact id), or of one task of it, in the order in which they ended."""
+        query = select(attempts).where(attempts.c.run == run)
+        if task is not None:
+            query = query.where(attempts.c.task == task)
+        return [
+            AttemptRow(
+                run=row.run,
+                node=row.node,
+                task=row.task,
+                number=row.number,
+                outcome=Outcome(row.outcome),
+                worker=row.worker,
+                claimed=_at(row.claimed),
+                ended=from_ms(row.ended),
+                ms=row.ms,
+                error_type=row.error_type,
+                message=row.message,
+                traceback=row.traceback,
+                signal=row.signal,
+                exit_code=row.exit_code,
+                max_rss=row.max_rss,
+                due=_at(row.due),
+            )
+            for row in self._all(query.order_by(attempts.c.ended, attempts.c.node, attempts.c.number))
+        ]
+
+    def graphs(self, recent: int = 10) -> list[GraphRow]:
+        """All graphs that ever ran, by name: how many runs ended how, and the `recent` newest of them."""
+        query = select(runs.c.graph, runs.c.state, func.count()).group_by(runs.c.graph, runs.c.state)
+        counts: dict[str, dict[RunState, int]] = {}
+        for graph, state, count in self._all(query):
+            counts.setdefault(graph, {})[RunState(state)] = count
+        return [
+            GraphRow(
+                graph=graph,
+                total=sum(states.values()),
+                counts=states,
+                recent=tuple(self.runs(graph, limit=recent)) if recent else (),
+            )
+            for graph, states in sorted(counts.items())
+        ]
+
+    def versions(self, graph: str) -> list[VersionRow]:
+        """The versions of a graph that ran, oldest first."""
+        query = select(graph_versions).where(graph_versions.c.graph == graph)
+        return [
+            VersionRow(graph=row.graph, version=row.version, first_seen=from_ms(row.first_seen))
+            for row in self._all(query.order_by(graph_versions.c.first_seen, graph_versions.c.version))
+        ]
+
+    def _all(self, query: Select[*tuple[Any, ...]]) -> list[Any]:
+        with self._reading() as connection:
+            return list(connection.execute(query))
+
+
+#: without params and config, which may be large
+_LISTED = select(
+    runs.c.id,
+    runs.c.graph,
+    runs.c.version,
+    runs.c.trigger,
+    runs.c.tick,
+    runs.c.state,
+    runs.c.reason,
+    runs.c.created,
+    runs.c.started,
+    runs.c.ended,
+)
+
+
+def _run(row: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "graph": row.graph,
+        "version": row.version,
+        "trigger": row.trigger,
+        "tick": _at(row.tick),
+        "state": RunState(row.state),
+        "reason": row.reason,
+        "created": from_ms(row.created),
+        "started": _at(row.started),
+        "ended": _at(row.ended),
+    }
+
+
+def _at(ms: int | None) -> datetime | None:
+    return None if ms is None else from_ms(ms)

@@ -1,0 +1,85 @@
+"""The tables of history. Times are milliseconds since the epoch; names follow the words of ARCHITECTURE.md."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+
+#: raised with every change of a table; a file with a higher one is refused
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+#: `schema` -> version, `position:<source>` -> id of the last stream entry that was recorded
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("graph", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("trigger", Text),  # null where the beginning of the run was never seen
+    Column("tick", BigInteger),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("params", LargeBinary),  # the message
+    Column("params_json", Text),  # the same, to be read
+    Column("config", Text),
+    Column("created", BigInteger, nullable=False),
+    Column("started", BigInteger),
+    Column("ended", BigInteger),
+    # each listing is one walk along one of these, newest first
+    Index("runs_created", "created", "id"),
+    Index("runs_graph_created", "graph", "created", "id"),
+    Index("runs_state_created", "state", "created", "id"),
+    Index("runs_graph_state_created", "graph", "state", "created", "id"),
+)
+
+task_runs = Table(
+    "task_runs",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("node", Integer, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("started", BigInteger),
+    Column("ended", BigInteger),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    # not node and number: a late report of a lost attempt is a row of its own
+    Column("event", Text, primary_key=True),
+    Column("node", Integer, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("claimed", BigInteger),
+    Column("ended", BigInteger, nullable=False),
+    Column("ms", BigInteger, nullable=False),
+    Column("error_type", Text),
+    Column("message", Text),
+    Column("traceback", Text),
+    Column("signal", Text),
+    Column("exit_code", Integer),
+    Column("max_rss", BigInteger),
+    Column("due", BigInteger),
+)
+
+graph_versions = Table(
+    "graph_versions",
+    metadata,
+    Column("graph", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("first_seen", BigInteger, nullable=False),
+)

@@ -1,0 +1,302 @@
+"""The archive side: events go in, each exactly once, however often they are handed over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tm import codec
+from tm.errors import CodecError
+from tm.events import AttemptEnded, Event, RunCreated, RunEnded, TaskClosed, UnknownEvent
+from tm.history.database import Database
+from tm.history.schema import attempts, graph_versions, meta, runs, task_runs
+from tm.states import FINAL_RUN_STATES, FINAL_TASK_STATES, Outcome, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Connection, Table
+
+log = logging.getLogger(__name__)
+
+#: before the first entry of any stream
+BEGINNING = "0-0"
+
+
+class Writer(Database):
+    """Files events. Several may try at once (an old leader and a new one); they take turns."""
+
+    def position(self, source: str = "default") -> str:
+        """The id of the last stream entry recorded from this source, `0-0` before the first."""
+        with self._reading() as connection:
+            key = select(meta.c.value).where(meta.c.key == _key(source))
+            return connection.execute(key).scalar() or BEGINNING
+
+    def record(self, events: Sequence[tuple[str, Event]], *, source: str = "default") -> None:
+        """File events, given with their stream ids in stream order, and the new position, in one transaction.
+
+        Safe to repeat: what is at or before the position is left alone. `source` tells streams apart whose ids have
+        nothing to do with each other: the instance of the server.
+        """
+        if not events:
+            return
+        with self._writing() as connection:
+            position = _order(_lock_position(connection, source))
+            fresh = [(entry, event) for entry, event in events if _order(entry) > position]
+            if not fresh:
+                return
+            batch = _Batch()
+            for entry, event in fresh:
+                batch.add(entry, event)
+            batch.store(connection)
+            update = meta.update().where(meta.c.key == _key(source)).values(value=fresh[-1][0])
+            connection.execute(update)
+
+
+class _Batch:
+    """The rows that some events amount to: one per run, task run and attempt, whatever happened to it meanwhile.
+
+    Rows go over what is there: what a row leaves open (None, "") stays as it was, and a run that has ended stays ended.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.task_runs: dict[tuple[str, int], dict[str, Any]] = {}
+        self.attempts: list[dict[str, Any]] = []
+        self.late: list[dict[str, Any]] = []
+        self.versions: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def add(self, entry: str, event: Event) -> None:
+        match event:
+            case RunCreated():
+                self._run_created(event)
+            case AttemptEnded():
+                self._attempt_ended(entry, event)
+            case TaskClosed():
+                self._run(event.run, "", event.at)
+                row = self._task_run(event.run, event.node, event.task)
+                row.update(state=event.state.value, reason=_text(event.reason), ended=event.at)
+            case RunEnded():
+                row = self._run(event.run, event.graph, event.at)
+                if row["state"] not in FINAL_RUN_STATES:
+                    row.update(state=event.state.value, ended=event.at, reason=_text(event.reason))
+                row["started"] = row["started"] or event.started
+            case UnknownEvent():
+                log.warning("history skips an entry", extra={"entry": entry, "problem": event.problem})
+
+    def _run(self, run: str, graph: str, at: int) -> dict[str, Any]:
+        """The row of a run; of one whose beginning was trimmed away, with as little as is known."""
+        row = self.runs.setdefault(
+            run,
+            {"id": run, "graph": "", "version": "", "trigger": None, "tick": None, "state": RunState.RUNNING.value}
+            | {"reason": "", "params": None, "params_json": None, "config": None}
+            | {"created": at, "started": None, "ended": None},
+        )
+        row["graph"] = row["graph"] or _text(graph)
+        return row
+
+    def _run_created(self, event: RunCreated) -> None:
+        row = self._run(event.run, event.graph, event.at)
+        row.update(
+            version=_text(event.version),
+            trigger=_text(event.trigger),
+            tick=event.tick,
+            state=event.state.value,
+            reason=_text(event.reason),
+            params=event.params or None,
+            params_json=_readable(event.params) if event.params else None,
+            config=_text(event.config) or None,
+            created=event.at,
+            ended=event.at if event.state in FINAL_RUN_STATES else None,
+        )
+        version = {"graph": row["graph"], "version": row["version"], "first_seen": event.at}
+        self.versions.setdefault((row["graph"], row["version"]), version)
+
+    def _attempt_ended(self, entry: str, event: AttemptEnded) -> None:
+        attempt = {
+            "run": event.run,
+            "event": entry,
+            "node": event.node,
+            "task": _text(event.task),
+            "number": event.attempt,
+            "outcome": event.outcome.value,
+            "worker": _text(event.worker),
+            "claimed": event.claimed,
+            "ended": event.at,
+            "ms": event.ms,
+            "due": event.due,
+        } | _read_error(event.error)
+        if event.outcome is Outcome.REJECTED:
+            self.late.append(attempt)
+            return
+        self.attempts.append(attempt)
+        run = self._run(event.run, event.graph, event.at if event.claimed is None else event.claimed)
+        if run["state"] not in FINAL_RUN_STATES:
+            run["state"] = RunState.RUNNING.value
+        run["started"] = run["started"] or event.claimed
+        row = self._task_run(event.run, event.node, event.task)
+        row["attempts"] = max(row["attempts"], event.attempt)
+        row["started"] = row["started"] or event.claimed
+        if event.state is not None:
+            ended = event.at if event.state in FINAL_TASK_STATES else None
+            row.update(state=event.state.value, reason="", ended=ended)
+
+    def _task_run(self, run: str, node: int, task: str) -> dict[str, Any]:
+        empty = {"run": run, "node": node, "task": _text(task), "state": "running", "reason": ""}
+        return self.task_runs.setdefault((run, node), empty | {"attempts": 0, "started": None, "ended": None})
+
+    def store(self, connection: Connection) -> None:
+        _upsert(connection, runs, self.runs.values(), _RUN_CHANGES)
+        _upsert(connection, task_runs, self.task_runs.values(), _TASK_RUN_CHANGES)
+        # a late report says nothing new of its run; where that is unknown, it would only make a ghost of it
+        known = {row["run"] for row in self.late}
+        if known:
+            known = set(connection.execute(select(runs.c.id).where(runs.c.id.in_(known))).scalars())
+        late = [row for row in self.late if row["run"] in known]
+        _upsert(connection, attempts, [*self.attempts, *late], {})
+        _upsert(connection, graph_versions, self.versions.values(), {})
+
+
+def _upsert(
+    connection: Connection,
+    table: Table,
+    rows: Iterable[Mapping[str, Any]],
+    changes: Mapping[str, Any],
+) -> None:
+    """Insert rows; those that are there already change as said, or stay as they are if nothing is said.
+
+    No two of the rows may have the same key: PostgreSQL refuses to change a row twice in one statement.
+    """
+    rows = list(rows)
+    if not rows:
+        return
+    insert = _insert(connection, table)
+    key = list(table.primary_key.columns)
+    if changes:
+        excluded = insert.excluded
+        new = {name: change(table.c[name], excluded[name]) for name, change in changes.items()}
+        insert = insert.on_conflict_do_update(index_elements=key, set_=new)
+    else:
+        insert = insert.on_conflict_do_nothing(index_elements=key)
+    connection.execute(insert, rows)
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    """ON CONFLICT is the same in both, but SQLAlchemy keeps it with the dialects."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def _keep(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.coalesce(old, new)
+
+
+def _fill(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((old == "", new), else_=old)
+
+
+def _replace(_: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
+    return new
+
+
+def _say(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((new == "", old), else_=new)
+
+
+def _earlier(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((new < old, new), else_=old)
+
+
+def _later(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((new > old, new), else_=old)
+
+
+def _advance(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The state of a run never goes back."""
+    # no IN: SQLAlchemy cannot expand one in a statement for many rows
+    ended = (old == state.value for state in sorted(FINAL_RUN_STATES))
+    return case((or_(*ended, new == RunState.QUEUED.value), old), else_=new)
+
+
+_RUN_CHANGES = {
+    "graph": _fill,
+    "version": _fill,
+    "trigger": _keep,
+    "tick": _keep,
+    "state": _advance,
+    "reason": _say,
+    "params": _keep,
+    "params_json": _keep,
+    "config": _keep,
+    "created": _earlier,
+    "started": _keep,
+    "ended": _keep,
+}
+_TASK_RUN_CHANGES = {
+    "task": _fill,
+    "state": _replace,
+    "reason": _replace,
+    "attempts": _later,
+    "started": _keep,
+    "ended": _replace,
+}
+
+
+def _key(source: str) -> str:
+    return f"position:{source}"
+
+
+def _lock_position(connection: Connection, source: str) -> str:
+    """The position, which nobody else can move until this transaction ends."""
+    _upsert(connection, meta, [{"key": _key(source), "value": BEGINNING}], {})
+    query = select(meta.c.value).where(meta.c.key == _key(source)).with_for_update()  # SQLite has one writer anyway
+    return str(connection.execute(query).scalar_one())
+
+
+def _order(entry: str) -> tuple[int, int]:
+    """Stream ids are two numbers: as text, 10-0 would come before 9-0."""
+    ms, _, number = entry.partition("-")
+    return int(ms), int(number or 0)
+
+
+def _text(value: str) -> str:
+    # PostgreSQL stores no NUL; one in a message must not stop history for ever
+    return value.replace("\x00", "␀")
+
+
+def _readable(params: bytes) -> str | None:
+    try:
+        return _text(codec.as_json(codec.decode(params)))
+    except (CodecError, RecursionError):
+        return None
+
+
+def _read_error(error: bytes) -> dict[str, Any]:
+    """The columns of an error; a record that cannot be read leaves a note instead."""
+    fields: Any = {}
+    if error:
+        try:
+            fields = codec.decode(error)
+        except CodecError as problem:
+            fields = {"message": f"(the record of the error cannot be read: {problem})"}
+    if not isinstance(fields, Mapping):
+        fields = {"message": "(the record of the error cannot be read)"}
+    return {
+        "error_type": _optional_text(fields.get("type")),
+        "message": _optional_text(fields.get("message")),
+        "traceback": _optional_text(fields.get("traceback")),
+        "signal": _optional_text(fields.get("signal")),
+        "exit_code": _optional_int(fields.get("exit_code"), 32),
+        "max_rss": _optional_int(fields.get("max_rss"), 64),
+    }
+
+
+def _optional_text(value: Any) -> str | None:
+    return _text(str(value)) if isinstance(value, str | int) else None
+
+
+def _optional_int(value: Any, bits: int) -> int | None:
+    return value if type(value) is int and value.bit_length() < bits else None
