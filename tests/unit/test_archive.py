@@ -1,0 +1,202 @@
+"""The archiver moves every event from the server into history once, whatever breaks in between."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import pytest
+import redis.exceptions
+
+from tests.unit.histories import T0, created, locked, numbered
+from tm.errors import SettingsError, UnavailableError
+from tm.history import History
+from tm.store.store import Store
+from tm_scheduler.archive import Archiver, ArchiverConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers import Server
+
+SOON = ArchiverConfig(batch=10, block_ms=10)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "history.db"
+
+
+@pytest.fixture
+def history(path: Path) -> Iterator[History]:
+    history = History(f"sqlite:///{path}", patience=0.1)
+    yield history
+    history.close()
+
+
+def happen(store: Store, *runs: str) -> None:
+    """Runs are created, as the server functions tell it (cmsgpack knows no difference between text and bytes)."""
+    for run in runs:
+        fields = {
+            "e": "run", "run": run, "graph": "etl", "plan": "v1", "trigger": "manual", "tick": -1,
+            "params": b"", "config": "", "state": "queued", "reason": "", "at": T0,
+        }  # fmt: skip
+        store.client.xadd(store.keys.events, {"d": msgpack.packb(fields, use_bin_type=False)})
+
+
+def filed(history: History) -> set[str]:
+    return {run.id for run in history.runs(limit=1000)}
+
+
+def left(store: Store) -> int:
+    length: Any = store.client.xlen(store.keys.events)
+    return int(length)
+
+
+def test_what_is_filed_is_forgotten_by_the_server(store: Store, history: History) -> None:
+    happen(store, "a", "b")
+    assert Archiver(store, history, SOON).one_pass() == 2
+    assert filed(history) == {"a", "b"}
+    assert left(store) == 0
+
+
+def test_a_pass_files_one_batch_and_the_next_goes_on(store: Store, history: History) -> None:
+    happen(store, *(f"r{n}" for n in range(25)))
+    archiver = Archiver(store, history, SOON)
+    assert [archiver.one_pass() for _ in range(4)] == [10, 10, 5, 0]
+    assert len(filed(history)) == 25
+
+
+def test_a_pass_with_nothing_to_do_waits_on_the_server(store: Store, history: History) -> None:
+    archiver = Archiver(store, history, ArchiverConfig(block_ms=150))
+    archiver.one_pass()
+    began = time.monotonic()
+    assert archiver.one_pass() == 0
+    assert time.monotonic() - began >= 0.14
+
+
+def test_a_locked_history_keeps_everything_on_the_server(store: Store, history: History, path: Path) -> None:
+    happen(store, "before")
+    archiver = Archiver(store, history, SOON)
+    archiver.one_pass()
+    happen(store, "during")
+    with locked(path):
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match="is locked by another process"):
+                archiver.one_pass()
+        assert left(store) == 1
+    assert archiver.one_pass() == 1
+    assert filed(history) == {"before", "during"}
+    assert left(store) == 0
+
+
+def test_a_history_that_is_locked_from_the_start_is_caught_up_with(store: Store, history: History, path: Path) -> None:
+    history.prepare()
+    history.close()
+    happen(store, "a")
+    archiver = Archiver(store, history, SOON)
+    with locked(path), pytest.raises(UnavailableError):
+        archiver.one_pass()
+    assert archiver.one_pass() == 1
+
+
+def test_a_server_that_went_away_and_came_back(own_server: Server, history: History) -> None:
+    store = Store(own_server.client())
+    archiver = Archiver(store, history, SOON)
+    happen(store, "before")
+    archiver.one_pass()
+    happen(store, "unfiled")
+    own_server.stop()
+    with pytest.raises(redis.exceptions.ConnectionError):
+        archiver.one_pass()
+    own_server.start()
+    assert archiver.one_pass() == 1
+    assert filed(history) == {"before", "unfiled"}
+    store.client.close()
+
+
+class Dies(Exception):  # noqa: N818
+    """The process ends here."""
+
+
+class DyingStore(Store):
+    """Its first acknowledgement after something was filed never reaches the server."""
+
+    def events(self, after: str = "0", count: int = 500, block_ms: int | None = None) -> Any:
+        entries = super().events(after, count, block_ms)
+        self.armed = bool(entries)
+        return entries
+
+    def ack(self, upto: str) -> None:
+        if getattr(self, "armed", False):
+            raise Dies
+        super().ack(upto)
+
+
+def test_a_death_between_filing_and_forgetting_files_nothing_twice(store: Store, history: History) -> None:
+    happen(store, "a", "b")
+    with pytest.raises(Dies):
+        Archiver(DyingStore(store.client), history, SOON).one_pass()
+    assert (filed(history), left(store)) == ({"a", "b"}, 2)
+    happen(store, "c")
+    assert Archiver(store, history, SOON).one_pass() == 1
+    assert (filed(history), left(store)) == ({"a", "b", "c"}, 0)
+
+
+def test_an_old_leader_that_lingers_does_no_harm(store: Store, history: History, path: Path) -> None:
+    old, new = Archiver(store, history, SOON), Archiver(store, History(f"sqlite:///{path}"), SOON)
+    old.one_pass()
+    happen(store, "a")
+    new.one_pass()
+    happen(store, "b")
+    assert (old.one_pass(), new.one_pass()) == (1, 0)
+    assert filed(history) == {"a", "b"}
+
+
+def test_another_server_with_the_same_history_loses_nothing(store: Store, history: History) -> None:
+    history.record(numbered(created("of the laptop")))  # its stream ids are later than anything below
+    history.record([(f"{10**15}-0", created("of the future"))], source="laptop")
+    happen(store, "of the cluster")
+    assert Archiver(store, history, SOON).one_pass() == 1
+    assert filed(history) == {"of the laptop", "of the future", "of the cluster"}
+
+
+def test_a_server_that_was_emptied_is_a_new_source(store: Store, history: History) -> None:
+    happen(store, "a")
+    Archiver(store, history, SOON).one_pass()
+    store.client.flushall()
+    store.client.xadd(store.keys.events, {"d": b"\xc1"}, id="5-0")  # as if its clock had been set back
+    assert Archiver(store, history, SOON).one_pass() == 1
+
+
+def test_a_bad_entry_is_passed_over(store: Store, history: History) -> None:
+    happen(store, "a")
+    store.client.xadd(store.keys.events, {"d": b"not msgpack"})
+    happen(store, "b")
+    assert Archiver(store, history, SOON).one_pass() == 3
+    assert filed(history) == {"a", "b"}
+
+
+class Refusing:
+    """A history that never takes anything."""
+
+    def position(self, *_: Any) -> str:
+        raise UnavailableError("history is full")
+
+    def record(self, *_: Any, **__: Any) -> None:
+        raise AssertionError("recorded without knowing the position")
+
+
+def test_without_a_position_nothing_is_read_or_forgotten(store: Store) -> None:
+    happen(store, "a")
+    with pytest.raises(UnavailableError):
+        Archiver(store, Refusing(), SOON).one_pass()
+    assert left(store) == 1
+
+
+@pytest.mark.parametrize(("setting", "value"), [("batch", 0), ("block_ms", 0), ("block_ms", -1)])
+def test_settings_that_would_spin_or_hang_are_refused(setting: str, value: int) -> None:
+    with pytest.raises(SettingsError, match=setting):
+        ArchiverConfig(**{setting: value})
