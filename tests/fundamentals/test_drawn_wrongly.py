@@ -75,7 +75,9 @@ def test_a_child_that_cannot_accept_its_parent() -> None:
     with pytest.raises(TaskmasterError) as caught:
         Graph(name="talk").add_edges([a], [deaf])
     message = str(caught.value)
-    assert message.startswith("graph 'talk', task 'deaf': has no parameter for its parent 'a'; add it to `def deaf(...)`")
+    assert message.startswith(
+        "graph 'talk', task 'deaf': has no parameter for its parent 'a'; add it to `def deaf(...)`"
+    )
     assert message.endswith(", or **kwargs")
 
 

@@ -56,7 +56,7 @@ def test_different_graphs_never_share_a_slug(first: str, second: str) -> None:
 
 @pytest.mark.parametrize("job", ["", "run", "run_1", "run_x_1", "run_1_x"])
 def test_what_is_no_job_id_of_ours(job: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         ids.split_job_id(job)
 
 

@@ -47,4 +47,6 @@ def test_nothing_heavy_is_loaded(use: str) -> None:
 def test_the_cron_engine_does_not_load_the_rest() -> None:
     code = "import tm.cron, sys; print([name for name in sys.modules if name.startswith('tm.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {name for name in json.loads(done.stdout.replace("'", '"')) if not name.startswith("tm.cron")} <= {"tm.errors"}
+    assert {name for name in json.loads(done.stdout.replace("'", '"')) if not name.startswith("tm.cron")} <= {
+        "tm.errors"
+    }
