@@ -8,10 +8,12 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import redis
 
     from tests.servers import Server
+    from tests.workers import Site
     from tm.store.store import Store
 
 
@@ -70,3 +72,12 @@ def store(client: redis.Redis) -> Store:
     from tm.store.store import Store
 
     return Store(client)
+
+
+@pytest.fixture
+def site(tmp_path: Path, server: Server, store: Store) -> Iterator[Site]:
+    """A place for a graph file and real workers on it."""
+    from tests.workers import site_at
+
+    with site_at(tmp_path, server.url, store) as site:
+        yield site

@@ -46,6 +46,7 @@ class Executor:
         self.pid = os.getpid()
         self.channel = ExecutorEnd(_out_of_reach(sock))
         self.streams = (sys.stdout, sys.stderr)
+        self.targets = _targets()
         _reseed()
 
     def serve(self) -> None:
@@ -96,7 +97,8 @@ class Executor:
                 stream.flush()
             except (OSError, ValueError):
                 spoiled = True
-        return spoiled
+        # or the next file that somebody opens gets their numbers, and what others print
+        return spoiled or _targets() != self.targets
 
 
 def _arguments(task: AnyTask, params: bytes, config: str, inputs: list[Any]) -> dict[str, Any]:
@@ -106,6 +108,18 @@ def _arguments(task: AnyTask, params: bytes, config: str, inputs: list[Any]) -> 
     if config:
         given.setdefault("config", json.loads(config))
     return arguments_for_root(task, given.items())
+
+
+def _targets() -> list[tuple[int, int] | None]:
+    """What standard output and standard error lead to."""
+    found: list[tuple[int, int] | None] = []
+    for descriptor in (1, 2):
+        try:
+            status = os.fstat(descriptor)
+            found.append((status.st_dev, status.st_ino))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def _out_of_reach(sock: socket.socket) -> socket.socket:
