@@ -115,6 +115,11 @@ def dumb_terminal() -> bool:
     return os.environ.get("TERM") == "dumb"
 
 
+def no_color() -> bool:
+    """Whether somebody asked all programs not to use colour (`NO_COLOR`, https://no-color.org)."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
     """One row of the table of settings in the documentation."""
@@ -393,4 +398,4 @@ _TABLE = (
     ),
 )
 
-__all__ = ["Described", "Settings", "describe", "dumb_terminal", "redact"]
+__all__ = ["Described", "Settings", "describe", "dumb_terminal", "no_color", "redact"]

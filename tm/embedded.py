@@ -64,7 +64,7 @@ class Owner:
 
 
 def alive(home: Path) -> Owner | None:
-    """Who owns the server of this directory; None if nobody does, whatever files may lie there."""
+    """Who owns the server of this directory; None if nobody living does, whatever files may lie there."""
     try:
         lock = os.open(home / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -91,10 +91,10 @@ def alive(home: Path) -> Owner | None:
 
 def socket_path(home: Path) -> Path:
     """Where the server of `home` listens: in it, or in a private directory when that path is too long."""
-    path = home / "redis.sock"
+    path = home.absolute() / "redis.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path
-    digest = hashlib.blake2s(os.fsencode(home), digest_size=8).hexdigest()
+    digest = hashlib.blake2s(os.fsencode(home.resolve()), digest_size=8).hexdigest()
     # not tempfile.gettempdir(): a client whose TMPDIR differs has to come to the same place
     return Path(f"/tmp/tm-{os.geteuid()}/{digest}.sock")  # noqa: S108 - made 0700 and checked before it is used
 

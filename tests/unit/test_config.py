@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tm.config import HARD_MAX_MESSAGE, Settings, describe, dumb_terminal, redact
+from tm.config import HARD_MAX_MESSAGE, Settings, describe, dumb_terminal, no_color, redact
 from tm.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -224,6 +224,15 @@ def test_exported_settings_read_back_as_equal(monkeypatch, tmp_path):
     ):
         settings.export()
         assert Settings.from_environment() == settings
+
+
+def test_a_wish_for_no_colour_is_recognised(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert not no_color()
+    monkeypatch.setenv("NO_COLOR", "")
+    assert not no_color()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert no_color()
 
 
 def test_a_dumb_terminal_is_recognised(monkeypatch):
