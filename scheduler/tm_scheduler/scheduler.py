@@ -64,6 +64,7 @@ class Scheduler:
         self._sweep = Sweep(store, lease=lease, monotonic=monotonic)
         self._office: Leadership | None = None  # the leadership for which everything is set up
         self._measure_at = 0.0
+        self._standing_by = False
         self.leading = False
 
     def one_pass(self, *, ticking: bool = True) -> None:
@@ -74,7 +75,7 @@ class Scheduler:
         """
         leadership = self._leader.one_pass()
         if leadership is None:
-            self._leave_office()
+            self._stand_by()
             return
         if leadership != self._office:
             self._take_office(leadership)
@@ -82,7 +83,7 @@ class Scheduler:
             self._measure()
         if ticking and not self._ticks.one_pass(leadership):
             self._leader.step_down()
-            self._leave_office()
+            self._stand_by()
             return
         self._sweep.one_pass()
 
@@ -106,8 +107,11 @@ class Scheduler:
         self._sweep.hold_reaping()
 
     def resign(self) -> None:
-        """Let a standby take over at once."""
-        self._leave_office()
+        """Let a standby take over at once; no pass may follow.
+
+        `on_lead` hears nothing: what this scheduler still does for the runs it made, such as filing them, may go on.
+        """
+        self.leading = False
         self._leader.resign()
 
     def _take_office(self, leadership: Leadership) -> None:
@@ -117,7 +121,7 @@ class Scheduler:
         self._ticks.start()
         self._office = leadership
         if not self.leading:
-            self.leading = True
+            self.leading, self._standing_by = True, False
             log.info("leading", who=self._leader.who, graphs=len(self._graphs))
             for graph, tick in self._ticks.upcoming():
                 after = "never" if tick is None else from_ms(tick).astimezone(graph.timezone or self._zone)
@@ -128,6 +132,12 @@ class Scheduler:
                     next=str(after),
                 )
             self._on_lead(True)
+
+    def _stand_by(self) -> None:
+        self._leave_office()
+        if not self._standing_by:
+            self._standing_by = True
+            log.info("standing by", who=self._leader.who)
 
     def _leave_office(self) -> None:
         self._office = None

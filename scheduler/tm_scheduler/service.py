@@ -102,9 +102,9 @@ class _Loop:
                 told = True
                 ready()
             if pause is None:
-                return 0 if self._archiving.finish(self._drain) else self._left_behind()
+                return self._end(self._drain)
             self._signals.wait(pause)
-        return 0 if self._archiving.finish(FILE_AT_STOP) else self._left_behind()
+        return self._end(FILE_AT_STOP)
 
     def _pass(self) -> float | None:
         """One pass; returns seconds until the next, None when nothing is left to wait for."""
@@ -128,8 +128,9 @@ class _Loop:
         self._backoff.reset()
         return min(left, LOOK_EVERY) if draining else left
 
-    def _left_behind(self) -> int:
-        log.warning("history is behind; what is missing waits in the server for the next scheduler")
+    def _end(self, patience: float) -> int:
+        _resign(self._scheduler)  # first, for a standby need not wait for our history
+        _file_the_rest(self._archiving, patience)
         return 0
 
 
@@ -145,9 +146,14 @@ def _once(scheduler: Scheduler, archiving: Archiving) -> int:
         return UnavailableError.exit_code
     if not scheduler.leading:
         log.info("another scheduler leads; nothing to do")
-    elif not archiving.finish(FILE_AT_STOP):
-        log.warning("history is behind; what is missing waits in the server for the next scheduler")
+    _resign(scheduler)
+    _file_the_rest(archiving, FILE_AT_STOP)
     return 0
+
+
+def _file_the_rest(archiving: Archiving, patience: float) -> None:
+    if not archiving.finish(patience):
+        log.warning("history is behind; what is missing waits in the server for the next scheduler")
 
 
 def _resign(scheduler: Scheduler) -> None:
