@@ -62,14 +62,6 @@ class Meaning:
         hits = dom_hit(self.dom, day), dow_hit(self.dow, day)
         return all(hits) if self.both else any(hits)
 
-    def wall(self, wall: datetime) -> bool:
-        return (
-            wall.minute in self.minutes
-            and wall.hour in self.hours
-            and wall.second in self.seconds
-            and self.day(wall.date())
-        )
-
 
 def read(text: str, day_rule: str = "vixie") -> Meaning:
     """The meaning of a text; raises Bad."""
@@ -241,24 +233,27 @@ def runs_around(meaning: Meaning, change: Change, start: datetime, end: datetime
     first: dict[datetime, datetime] = {}  # wall time -> its first instant
     every: set[datetime] = set()
     for offset, low, high in ((change.old, start, change.instant), (change.new, change.instant, end)):
-        wall = low + offset
-        wall += timedelta(seconds=-wall.second % 60)
-        while wall - offset < high:
-            if meaning.wall(wall):
-                first.setdefault(wall, wall - offset)
-                every.add(wall - offset)
-            wall += MINUTE
+        for wall in shown(meaning, low + offset, high + offset):
+            first.setdefault(wall, wall - offset)
+            every.add(wall - offset)
     if meaning.wildcard:
         return sorted(every)
     runs = set(first.values())
     if timedelta(0) < change.new - change.old <= timedelta(hours=3):
-        wall = change.instant + change.old
-        wall += timedelta(seconds=-wall.second % 60)
-        while wall < change.instant + change.new:
-            if meaning.wall(wall):
-                runs.add(change.instant)
-            wall += MINUTE
+        skipped = shown(meaning, change.instant + change.old, change.instant + change.new)
+        runs |= {change.instant for _ in skipped}
     return sorted(runs)
+
+
+def shown(meaning: Meaning, start: datetime, end: datetime):
+    """The matching times among those a clock shows from `start` to before `end`."""
+    wall = start.replace(second=0)
+    while wall < end:
+        if wall.minute in meaning.minutes and wall.hour in meaning.hours and meaning.day(wall.date()):
+            for second in sorted(meaning.seconds):
+                if start <= wall.replace(second=second) < end:
+                    yield wall.replace(second=second)
+        wall += MINUTE
 
 
 def changes(zone, start: datetime, end: datetime, step: timedelta = timedelta(days=1)) -> list[Change]:
