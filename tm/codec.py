@@ -74,7 +74,10 @@ def decode(data: bytes, *, limit: int = HARD_LIMIT) -> Any:
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
     """A value as JSON for people to read; types are lost: NaN, dates, very large numbers, ... become text."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    try:
+        return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    except RecursionError as error:
+        raise CodecError("message", "is nested too deeply to be shown") from error
 
 
 # Packing ----------------------------------------------------------------------------------------------------

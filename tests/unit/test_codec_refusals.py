@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tm.codec import decode, encode
+from tm.codec import as_json, decode, encode
 from tm.errors import CodecError
 
 
@@ -290,6 +290,11 @@ def test_a_hostile_message_is_refused_quickly() -> None:
         with pytest.raises(CodecError):
             decode(data)
     assert time.perf_counter() - began < 10
+
+
+def test_what_is_too_deep_to_show_is_refused_too() -> None:
+    with pytest.raises(CodecError, match="nested too deeply"):
+        as_json(decode(b"\x91" * 1000 + b"\x01"))
 
 
 def test_length_is_looked_at_first() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from tm import codec
 from tm.errors import CodecError
@@ -186,8 +185,14 @@ def _upsert(
 
 
 def _insert(connection: Connection, table: Table) -> Any:
-    """ON CONFLICT is the same in both, but SQLAlchemy keeps it with the dialects."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    """ON CONFLICT is the same in both, but SQLAlchemy keeps it with the dialects; importing one takes 40 ms."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
 
 
 def _keep(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -270,7 +275,7 @@ def _text(value: str) -> str:
 def _readable(params: bytes) -> str | None:
     try:
         return _text(codec.as_json(codec.decode(params)))
-    except (CodecError, RecursionError):
+    except CodecError:
         return None
 
 
