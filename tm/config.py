@@ -171,14 +171,22 @@ def _checked(setting: _Setting, value: Any, label: str) -> Any:
         return setting.parse(value)
     except (ValueError, TypeError) as error:
         reason = f" ({error})" if isinstance(error, _Reason) else ""
-        raise SettingsError(f"{label}={_shown(value)} will not do{reason}: use {setting.allowed}") from error
+        # not chained: the cause would show what the message hides
+        raise SettingsError(
+            f"{label}={_shown(value, url='url' in setting.field)} will not do{reason}: use {setting.allowed}"
+        ) from None
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        # a URL with a blank in its password would slip past the redactor, which works on words
-        return repr(redact("".join(value.split()) if "://" in value else value))
-    return str(value)
+def _shown(value: Any, *, url: bool = False) -> str:
+    if not isinstance(value, str):
+        return str(value)
+    if not url:
+        return repr(redact(value))
+    # it may be no URL at all, or one with a blank in its password, which the redactor takes for two words
+    text = redact("".join(value.split()))
+    if "@" in text and "***" not in text:
+        text = f"***{text[text.rindex('@') :]}"
+    return repr(text)
 
 
 class _Reason(ValueError):  # noqa: N818 - carries a half sentence for the message, never leaves this module
@@ -192,7 +200,7 @@ def _url(value: str | None) -> str | None:
         raise _Reason("it has a blank in it; write %20")
     parts = urlsplit(value)
     if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise _Reason("no scheme" if not parts.scheme else f"unknown scheme {parts.scheme!r}")
+        raise _Reason("no scheme" if not parts.scheme else "unknown scheme")
     if parts.scheme == "unix":
         if not parts.path.startswith("/"):
             raise _Reason("no path")
@@ -204,7 +212,7 @@ def _url(value: str | None) -> str | None:
     if not parts.hostname or port == 0:
         raise _Reason("no host" if not parts.hostname else "bad port")
     if not re.fullmatch(r"/?|/\d+", parts.path):
-        raise _Reason(f"the path {parts.path!r} is no database number")
+        raise _Reason("the path is no database number")
     return value
 
 

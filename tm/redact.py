@@ -6,7 +6,7 @@ import re
 
 #: `scheme://user:PASSWORD@`. Greedy up to the last `@`, because people forget to encode the one in their
 #: password; now and then that hides a path too, which is the better mistake.
-_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s:/@]*):[^\s]*@")
+_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s:/]*):[^\s]*@")
 _QUERY = re.compile(r"([?&](?:password|passwd|pwd|secret|token)=)[^\s&#'\"]+", re.IGNORECASE)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import dataclasses
 import os
+import re
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -166,6 +168,7 @@ def test_the_socket_url_of_an_odd_directory_survives_url_parsing(tmp_path):
         "redis://:hunter2@h",
         "rediss://user:hun:hunter2@h",
         "redis://user:p@hunter2@h",
+        "redis://us@er:hunter2@h",
         "redis://user:a/hunter2@h",
         "redis://h/0?password=hunter2",
         "unix://u:hunter2@/run/s.sock",
@@ -183,14 +186,19 @@ def test_redact_leaves_the_rest(text):
     assert redact(text) == text
 
 
-@given(*[st.text(st.characters(exclude_categories=["Z", "C"]))] * 2)
-def test_no_password_shows_in_repr_or_refusal(before, after):
-    url = f"redis://user:{before}hunter2{after}@h:1/0"
-    try:
-        shown = repr(Settings(url=url, home=Path("/x")))
-    except SettingsError as error:
-        shown = str(error)
-    assert "hunter2" not in shown
+@given(
+    *[st.text(st.characters(exclude_categories=["C"]))] * 3,
+    st.sampled_from(["{}:{}hunter2{}@h", "redis:{}:{}hunter2{}@h:1/0", "redis://{}:{}hunter2{}@h:1/0"]),
+)
+def test_no_password_shows_in_repr_or_refusal(user, before, after, url):
+    url = url.format(user, before, after)
+    shown = []
+    for setting in ("url", "history_url"):
+        try:
+            shown.append(repr(Settings(home=Path("/x"), **{setting: url})))
+        except SettingsError as error:
+            shown.append("".join(traceback.format_exception(error)))
+    assert "hunter2" not in re.sub(r"^ .*$", "", "".join(shown), flags=re.MULTILINE)  # but for lines of this file
 
 
 def test_no_password_shows_in_repr_and_refusal_even_with_blanks():
