@@ -10,8 +10,15 @@ import pytest
 import redis.exceptions
 
 from tests.unit.histories import T0, created, locked, numbered
+from tests.waiting import wait_for
+from tm import codec
 from tm.errors import SettingsError, UnavailableError
 from tm.history import History
+from tm.ids import new_token
+from tm.records import Plan, TaskPlan
+from tm.retry import RetryPolicy
+from tm.states import Outcome, RunState, TaskState
+from tm.store.records import Ask, NewRun, Report
 from tm.store.store import Store
 from tm_scheduler.archive import Archiver, ArchiverConfig
 
@@ -115,6 +122,44 @@ def test_a_server_that_went_away_and_came_back(own_server: Server, history: Hist
     assert archiver.one_pass() == 1
     assert filed(history) == {"before", "unfiled"}
     store.client.close()
+
+
+def test_a_run_as_the_server_really_tells_it(store: Store, history: History) -> None:
+    tasks = (TaskPlan(name="load", children=(1,), retry=RetryPolicy(retries=1)), TaskPlan(name="report", parents=(0,)))
+    plan = Plan(graph="etl", version="v7", tasks=tasks)
+    store.define(plan)
+    store.announce("w1", ["etl"], {"host": "here"}, 60_000)
+    assert store.start(plan, [NewRun(id="etl-x", params=codec.encode({"day": 3}), config='{"a": 1}')]) == [True]
+    error = codec.encode({"type": "ValueError", "message": "no rows", "traceback": "..."})
+    for retry in (True, False):
+        (claim,) = store.take(ask()).claims
+        report = Report(claim.job, claim.token, Outcome.FAILED, error=error, retry=retry, ms=5)
+        store.finish(ask(count=0), [report])
+        store.finish(ask(count=0), [Report(claim.job, "stale", Outcome.SUCCESS)])
+        wait_for(lambda: store.promote()[0] or not store.open_runs(), "the retry to be queued")
+    archiver = Archiver(store, history, SOON)
+    while archiver.one_pass():
+        pass
+    run = history.run("etl-x")
+    assert (run.state, run.version, run.trigger, run.tick) == (RunState.FAILED, "v7", "manual", None)
+    assert (run.params_json, run.config) == ('{"day": 3}', '{"a": 1}')
+    assert run.created <= run.started <= run.ended  # type: ignore[operator]
+    assert [(row.task, row.state, row.attempts) for row in history.task_runs("etl-x")] == [
+        ("load", TaskState.FAILED, 2),
+        ("report", TaskState.BLOCKED, 0),
+    ]
+    attempts = history.attempts("etl-x", "load")
+    assert sorted((row.number, row.outcome.value) for row in attempts) == [
+        (1, "failed"),
+        (1, "rejected"),
+        (2, "failed"),
+        (2, "rejected"),
+    ]
+    assert {row.message for row in attempts if row.outcome is Outcome.FAILED} == {"no rows"}
+
+
+def ask(count: int = 1) -> Ask:
+    return Ask(worker="w1", lease_ms=30_000, token=new_token(), queues=("default",), count=count)
 
 
 class Dies(Exception):  # noqa: N818
