@@ -176,10 +176,12 @@ class Store:
         offers, about = self.keys.offers(worker), self.keys.worker(worker)
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.delete(offers)
-            pipeline.sadd(offers, *graphs)
-            pipeline.pexpire(offers, ttl_ms)
-            pipeline.hset(about, mapping=dict(info))
-            pipeline.pexpire(about, ttl_ms)
+            if offered := list(graphs):
+                pipeline.sadd(offers, *offered)
+                pipeline.pexpire(offers, ttl_ms)
+            if info:
+                pipeline.hset(about, mapping=dict(info))
+                pipeline.pexpire(about, ttl_ms)
             pipeline.execute()
 
     def retire(self, worker: str) -> None:
@@ -212,9 +214,9 @@ class Store:
         args = [part for pair in held for part in pair]
         return [Beat(answer) for answer in self._call("beat", lease_ms, *args)]
 
-    def hand_back(self, job: str) -> None:
+    def hand_back(self, bell: str) -> None:
         """Put a doorbell back at the head of its queue."""
-        self._call("hand_back", job)
+        self._call("hand_back", bell)
 
     def bell_keys(self, queues: Sequence[str]) -> list[str]:
         """The lists to wait on for these queues, in the same order."""
@@ -274,12 +276,11 @@ class Store:
 
     def open_runs(self, graph: str | None = None) -> list[str]:
         """Ids of open runs, oldest first within a graph."""
-        graphs = [graph] if graph is not None else self._graphs_with_open_runs()
-        return [_text(run) for name in graphs for run in self._redis.zrange(self.keys.open(name), 0, -1)]
-
-    def _graphs_with_open_runs(self) -> list[str]:
-        start = self.keys.open("")
-        return sorted(_text(key)[len(start) :] for key in self._redis.scan_iter(f"{_literal(start)}*", count=1000))
+        graphs = [graph] if graph is not None else sorted(map(_text, self._redis.smembers(self.keys.names)))
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in graphs:
+            pipeline.zrange(self.keys.open(name), 0, -1)
+        return [_text(run) for runs in pipeline.execute() for run in runs]
 
     def run(self, run: str) -> RunView | None:
         """A run as it is now; None when the server does not hold it (any more)."""
@@ -315,9 +316,8 @@ class Store:
         version = self._redis.hget(self.keys.run(run), "plan")
         if version is None:
             return None
-        last = int(_text(self._redis.hget(self.keys.plan(_text(version)), "n"))) - 1
-        value: bytes | None = self._redis.hget(self.keys.out(run), str(last))
-        return value
+        size = self._redis.hget(self.keys.plan(_text(version)), "n")
+        return None if size is None else self.output(run, int(size) - 1)
 
     def output(self, run: str, node: int) -> bytes | None:
         """The message of one task of a run."""
@@ -331,7 +331,10 @@ class Store:
     def queue_depths(self) -> dict[str, int]:
         """Attempts that wait, by queue."""
         queues = sorted(_text(queue) for queue in self._redis.smembers(self.keys.queues))
-        return {queue: self._redis.zcard(f"{self.prefix}queued:{queue}") for queue in queues}
+        pipeline = self._redis.pipeline(transaction=False)
+        for queue in queues:
+            pipeline.zcard(self.keys.queued(queue))
+        return dict(zip(queues, pipeline.execute(), strict=True))
 
     # History --------------------------------------------------------------------------------------------------------
 
@@ -341,12 +344,12 @@ class Store:
         if not reply:
             return []
         entries = reply[0][1]
-        return [(_text(stream_id), event_codec.parse(fields[b"d"])) for stream_id, fields in entries]
+        return [(_text(stream_id), event_codec.parse(fields.get(b"d", b""))) for stream_id, fields in entries]
 
     def ack(self, upto: str) -> None:
         """Forget events up to and with this stream id: history has them."""
         milliseconds, _, sequence = upto.partition("-")
-        self._redis.xtrim(self.keys.events, minid=f"{milliseconds}-{int(sequence) + 1}", approximate=False)
+        self._redis.xtrim(self.keys.events, minid=f"{milliseconds}-{int(sequence or 0) + 1}", approximate=False)
 
 
 def _text(value: Any) -> str:
@@ -355,10 +358,6 @@ def _text(value: Any) -> str:
 
 def _ms(value: bytes) -> int | None:
     return int(value) if value and int(value) >= 0 else None
-
-
-def _literal(pattern: str) -> str:
-    return "".join(f"[{char}]" if char in "*?[" else char for char in pattern)
 
 
 def _is_unknown(error: redis.exceptions.ResponseError) -> bool:
