@@ -173,20 +173,17 @@ def _checked(setting: _Setting, value: Any, label: str) -> Any:
         reason = f" ({error})" if isinstance(error, _Reason) else ""
         # not chained: the cause would show what the message hides
         raise SettingsError(
-            f"{label}={_shown(value, url='url' in setting.field)} will not do{reason}: use {setting.allowed}"
+            f"{label}={_shown(value, refused_url='url' in setting.field)} will not do{reason}: use {setting.allowed}"
         ) from None
 
 
-def _shown(value: Any, *, url: bool = False) -> str:
+def _shown(value: Any, *, refused_url: bool = False) -> str:
     if not isinstance(value, str):
         return str(value)
-    if not url:
+    if not refused_url:
         return repr(redact(value))
     # it may be no URL at all, or one with a blank in its password, which the redactor takes for two words
-    text = redact("".join(value.split()))
-    if "@" in text and "***" not in text:
-        text = f"***{text[text.rindex('@') :]}"
-    return repr(text)
+    return repr(redact(re.sub(r"^([A-Za-z+]*://)?.*@", r"\1***@", "".join(value.split()))))
 
 
 class _Reason(ValueError):  # noqa: N818 - carries a half sentence for the message, never leaves this module
@@ -205,15 +202,23 @@ def _url(value: str | None) -> str | None:
         if not parts.path.startswith("/"):
             raise _Reason("no path")
         return value
+    _refuse_late_at(value)
     try:
         port = parts.port
     except ValueError as error:
-        raise _Reason("bad port, or a ':', '/', '@' in the password that should be %3A, %2F, %40") from error
+        raise _Reason("bad port") from error
     if not parts.hostname or port == 0:
         raise _Reason("no host" if not parts.hostname else "bad port")
     if not re.fullmatch(r"/?|/\d+", parts.path):
         raise _Reason("the path is no database number")
     return value
+
+
+def _refuse_late_at(value: str) -> None:
+    """An `@` after the host comes from a password that is not encoded; half of it would pass for host and path."""
+    _, *rest = re.split(r"[/?#]", value.partition("://")[2], maxsplit=1)
+    if any("@" in each for each in rest):
+        raise _Reason("in a password '/' is written %2F, '?' %3F, '#' %23, '@' %40")
 
 
 def _history(value: str) -> str:
@@ -226,6 +231,8 @@ def _history(value: str) -> str:
         raise _Reason("unknown scheme" if separator else "no scheme")
     if scheme == "sqlite" and not rest.startswith("/"):
         raise _Reason("a path begins after three slashes, an absolute one after four")
+    if scheme != "sqlite":
+        _refuse_late_at(value)
     return value
 
 
