@@ -97,7 +97,7 @@ class Site:
 
     def worker(self, *options: str, wait: bool = True, **environment: str) -> WorkerProcess:
         """Start a worker, and wait until it is known to the server."""
-        before = len(self.store.client.smembers("rq:workers"))
+        before = len(self.store.client.smembers("rq:workers")) if wait else 0
         worker = WorkerProcess(self.file, self.url, self.home, *options, **environment)
         self.workers.append(worker)
         if wait:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own, not the built-in one
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,15 +26,27 @@ class Bell:
     def __init__(self, client: Redis, keys: Sequence[str]) -> None:
         self._connection: Any = client.connection_pool.make_connection()
         self._keys = keys
+        self._client = client
+        self._id = 0
         self.armed = False
         self._overdue_at = 0.0
 
     def arm(self, now: float) -> None:
         """Send the pop; redis.exceptions.* when the server is away."""
-        self._connection.connect()
-        self._connection.send_command("BLPOP", *self._keys, HOLD)
+        try:
+            self._send()
+        except ConnectionError:  # the server closed it since the last time
+            self._connection.disconnect()
+            self._send()
         self.armed = True
         self._overdue_at = now + HOLD + MARGIN
+
+    def _send(self) -> None:
+        if self._connection._sock is None:  # noqa: SLF001 - see `sock`
+            self._connection.connect()
+            self._connection.send_command("CLIENT", "ID")
+            self._id = self._connection.read_response()
+        self._connection.send_command("BLPOP", *self._keys, HOLD)
 
     @property
     def sock(self) -> socket.socket:
@@ -50,6 +64,11 @@ class Bell:
         self.armed = False
         reply = self._connection.read_response()
         return None if reply is None else reply[1].decode()
+
+    def disarm(self) -> str | None:
+        """Call the pop off. Returns the job it has got nevertheless; redis.exceptions.* when the server is away."""
+        self._client.client_unblock(self._id)
+        return self.answer()
 
     def drop(self) -> None:
         """Close the connection."""

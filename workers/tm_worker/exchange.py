@@ -114,9 +114,13 @@ class Exchange:
     def rung(self, job: str, now: float) -> None:
         """The doorbell rang for this job."""
         if self._supervisor.room == 0 or self._bell:
-            self._try(lambda: self._store.hand_back(job), now)
+            self.hand_back(job, now)
         else:
             self._bell, self.hungry = job, True
+
+    def hand_back(self, job: str, now: float) -> None:
+        """Let another worker have a doorbell that rang for nothing here."""
+        self._try(lambda: self._store.hand_back(job), now)
 
     def told_suspended(self, suspended: bool, now: float) -> None:
         """A heartbeat has seen whether RQ is suspended."""
@@ -130,7 +134,7 @@ class Exchange:
             return []
         if not self.registered and not self._try(self._introduce, now):
             return []
-        if self.outage.retry_at is not None and not self._try(self._register, now):
+        if self.outage.retry_at is not None and not self._try(self._come_back, now):
             return []
         actions: list[Action] = []
         while self._has_something_to_say(now):
@@ -250,6 +254,11 @@ class Exchange:
         self._supervisor.ended[:0] = [Ended(report, None, None) for report in left]
         self.registered = True
         self.outage.over()
+
+    def _come_back(self) -> None:
+        self._register()  # the server may have lost it
+        self.outage.over()
+        self.hungry = True
 
     def spool(self) -> None:
         """Write down what is not delivered."""

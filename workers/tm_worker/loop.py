@@ -144,6 +144,20 @@ class Loop:
         if job is not None:
             self._exchange.rung(job, time.monotonic())
 
+    def _stop_listening(self) -> None:
+        """Or we would pop what we are about to give back."""
+        if not self._bell.armed:
+            return
+        self._selector.unregister(self._bell.sock)
+        try:
+            job = self._bell.disarm()
+        except AWAY as error:
+            self._bell.drop()
+            self._exchange.outage.failed(error, time.monotonic())
+            return
+        if job is not None:
+            self._exchange.hand_back(job, time.monotonic())
+
     def _lose_bell(self, error: Exception) -> None:
         self._selector.unregister(self._bell.sock)
         self._bell.drop()
@@ -175,6 +189,7 @@ class Loop:
         now = time.monotonic()
         # what the supervisor gives back has to be told to the server, if it is there
         self._give_up_at = now + limit + 2.0
+        self._stop_listening()
         self._carry_out(self._supervisor.drain(now, limit))
 
     # Executors ------------------------------------------------------------------------------------------------------
