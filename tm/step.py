@@ -181,7 +181,7 @@ def _claimed(run: Run, event: Claimed) -> Decision:
 
 def _ended(run: Run, event: Ended) -> Decision:
     task = run.tasks.get(event.node)
-    if task is None or task.attempt != event.attempt or task.token != event.token:
+    if task is None or task.attempt != event.attempt or not event.token or task.token != event.token:
         return Decision(run.state, Answer.REFUSED)
     if task.state is not TaskState.RUNNING:
         return Decision(run.state, Answer.DUPLICATE)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,37 @@ class Keys:
 
     @property
     def queues(self) -> str:
-        """Set: queues that ever held work."""
+        """Set: queues that plans name."""
         return f"{self.prefix}queues"
+
+    @property
+    def names(self) -> str:
+        """Set: graphs that ever had a plan here."""
+        return f"{self.prefix}names"
+
+    @property
+    def leader(self) -> str:
+        """Hash: who leads, with which token, and until when."""
+        return f"{self.prefix}leader"
+
+    @property
+    def leases(self) -> str:
+        """Zset: running attempts by the end of their lease."""
+        return f"{self.prefix}leases"
+
+    @property
+    def retry(self) -> str:
+        """Zset: attempts to come, by when they are due."""
+        return f"{self.prefix}retry"
+
+    @property
+    def deadlines(self) -> str:
+        """Zset: open runs that may not take for ever, by when they must have ended."""
+        return f"{self.prefix}deadlines"
+
+    def queued(self, queue: str) -> str:
+        """Zset: attempts that wait for a worker, by when they were queued."""
+        return f"{self.prefix}queued:{queue}"
 
     def plan(self, version: str) -> str:
         """Hash: a version of a graph."""
@@ -81,3 +113,11 @@ class Keys:
     def rq_queue(self, queue: str) -> str:
         """RQ's name of one of our queues; RQ knows no namespaces."""
         return queue if self.namespace == "default" else f"{self.namespace}.{queue}"
+
+    def rq_id(self, job: str) -> str:
+        """RQ's id of an attempt, and the entry of its doorbell; letters, digits, `_` and `-` only."""
+        return job if self.namespace == "default" else f"{_NOT_IN_IDS.sub('_', self.namespace)}__{job}"
+
+    def rq_job(self, job: str) -> str:
+        """Hash: a queued attempt, as RQ sees it."""
+        return f"rq:job:{self.rq_id(job)}"

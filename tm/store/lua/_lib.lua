@@ -6,14 +6,32 @@
 local MAX_LOSSES = 3
 local LONGEST_DELAY = 30 * 86400 -- seconds; as tm.retry.LONGEST_DELAY
 local UNPACKABLE = 4000 -- arguments that fit on Lua's stack in one call
+local MOST_CLAIMS = 256 -- that one call hands out
 
 -- cmsgpack does not exist yet while the library is loaded, only when its functions are called
 local function pack(value) return cmsgpack.pack(value) end
 local function unpack_message(bytes) return cmsgpack.unpack(bytes) end
 
+-- A number that came as an argument. Called before the first write, so that bad arguments change nothing.
+local function number(text, what, least)
+    local value = tonumber(text)
+    if not value or value ~= value or (least and value < least) then
+        error({ err = 'ERR ' .. what .. ' is not a good number: ' .. tostring(text) })
+    end
+    return value
+end
+
+-- The limit of a sweep: it never becomes "all".
+local function limit_of(text) return math.min(math.floor(number(text, 'limit', 0)), 1000) end
+
 local function context(keys)
     local namespace = string.match(keys[1], '^tm:(.*):$')
-    return { p = keys[1], rq = namespace == 'default' and '' or namespace .. '.', now = server_now() }
+    local own = namespace == 'default'
+    return {
+        p = keys[1], now = server_now(),
+        rq = own and '' or namespace .. '.',
+        bell = own and '' or string.gsub(namespace, '[^%w-]', '_') .. '__', -- RQ allows letters, digits, _ and - here
+    }
 end
 
 -- Keys ------------------------------------------------------------------------------------------------------------
@@ -23,10 +41,18 @@ local function out_key(c, run) return c.p .. 'out:' .. run end
 local function open_key(c, graph) return c.p .. 'open:' .. graph end
 local function queued_key(c, queue) return c.p .. 'queued:' .. queue end
 local function bell_key(c, queue) return 'rq:queue:' .. c.rq .. queue end
-local function rq_job_key(job) return 'rq:job:' .. job end
+-- What RQ calls an attempt. Runs of the same tick have the same id in every namespace, RQ knows no namespaces.
+local function bell_of(c, job) return c.bell .. job end
+local function rq_job_key(c, job) return 'rq:job:' .. c.bell .. job end
+
+-- The attempt a bell rings for.
+local function job_of(c, bell)
+    if c.bell ~= '' and string.sub(bell, 1, #c.bell) == c.bell then return string.sub(bell, #c.bell + 1) end
+    return bell
+end
 
 local function split(job)
-    local run, node, attempt = string.match(job, '^(.+)_(%d+)_(%d+)$')
+    local run, node, attempt = string.match(job, '^(.+)_(%d+)_([1-9]%d*)$')
     return run, node, tonumber(attempt)
 end
 
@@ -38,7 +64,7 @@ local function plan_of(c, version)
     local key = c.p .. 'plan:' .. version
     local plan = plans[key]
     if plan then return plan end
-    local head = redis.call('HMGET', key, 'graph', 'n', 'timeout', 'roots')
+    local head = redis.pcall('HMGET', key, 'graph', 'n', 'timeout', 'roots')
     if not head[1] then return nil end
     if plan_count >= 512 then plans, plan_count = {}, 0 end
     plan = {
@@ -51,16 +77,20 @@ end
 
 -- For what starts runs: also sees that the plan is still there. A server may be emptied under a memory that is not.
 local function plan_for_start(c, version)
-    if redis.call('EXISTS', c.p .. 'plan:' .. version) == 1 then return plan_of(c, version) end
-    plans, plan_count = {}, 0
+    local key = c.p .. 'plan:' .. version
+    if redis.call('EXISTS', key) == 1 then return plan_of(c, version) end
+    plans[key] = nil
     return nil
 end
 
+-- Never fails, for it is called between writes: a node that somebody deleted has a name no worker knows.
 local function node_of(plan, index)
     index = tonumber(index)
     local node = plan.nodes[index]
     if node then return node end
-    local t = unpack_message(redis.call('HGET', plan.key, index))
+    local packed = redis.pcall('HGET', plan.key, index)
+    local t = type(packed) == 'string' and unpack_message(packed)
+        or { '', 'default', {}, {}, 0, 0, 0, -1, 0, -1 }
     node = {
         index = index, name = t[1], queue = t[2], parents = t[3], children = t[4], retries = t[5], delay = t[6],
         backoff = t[7], longest = t[8], jitter = t[9], timeout = t[10],
@@ -73,6 +103,14 @@ end
 
 local STATE, ATTEMPT, TOKEN, FAILS, LOSSES, CLAIMED, WORKER, AT = 1, 2, 3, 4, 5, 6, 7, 8
 -- AT: when it was queued, when its retry is due, or when it ended
+
+-- The record in these bytes; nil when they are none. One damaged run must not stop a sweep over all.
+local function read_record(packed)
+    if type(packed) ~= 'string' then return nil end
+    local good, r = pcall(cmsgpack.unpack, packed)
+    if good and type(r) == 'table' and #r == AT then return r end
+    return nil
+end
 
 local function record(state, attempt, at)
     return { state, attempt, '', 0, 0, 0, '', at }
@@ -116,10 +154,10 @@ end
 local FOUR_ITEMS, NIL, EMPTY_MAP = '\148', '\192', '\128'
 local RQ_FUNCTION = '\185tm_worker.process.perform' -- a msgpack string of 25 bytes
 
+-- What others may write to as well, all of `rq:`, is written with pcall: trouble there costs a bell, never the truth.
 local function ring_bell(c, queue, job)
-    if redis.call('RPUSH', bell_key(c, queue), job) == 1 then
-        redis.call('SADD', 'rq:queues', bell_key(c, queue))
-        redis.call('SADD', c.p .. 'queues', queue)
+    if redis.pcall('RPUSH', bell_key(c, queue), bell_of(c, job)) == 1 then
+        redis.pcall('SADD', 'rq:queues', bell_key(c, queue))
     end
 end
 
@@ -129,7 +167,7 @@ local function enqueue(c, run, plan, node, r)
     r[STATE], r[TOKEN], r[CLAIMED], r[WORKER], r[AT] = 'queued', '', 0, '', c.now
     save(c, run, node.index, r)
     local time = rq_time(c.now)
-    redis.call('HSET', rq_job_key(job), 'created_at', time, 'enqueued_at', time, 'status', 'queued',
+    redis.pcall('HSET', rq_job_key(c, job), 'created_at', time, 'enqueued_at', time, 'status', 'queued',
         'origin', c.rq .. node.queue, 'description', plan.graph .. '.' .. node.name,
         'data', FOUR_ITEMS .. RQ_FUNCTION .. NIL .. pack({ run, node.index, r[ATTEMPT] }) .. EMPTY_MAP)
     redis.call('ZADD', queued_key(c, node.queue), c.now, job)
@@ -138,7 +176,7 @@ end
 
 local function unqueue(c, queue, job)
     redis.call('ZREM', queued_key(c, queue), job)
-    redis.call('DEL', rq_job_key(job))
+    redis.call('DEL', rq_job_key(c, job))
 end
 
 -- Runs ----------------------------------------------------------------------------------------------------------------
@@ -150,7 +188,7 @@ local function close_run(c, run, graph, state, reason, started, ttl)
     redis.call('ZREM', c.p .. 'deadlines', run)
     redis.call('PEXPIRE', key, ttl)
     redis.call('PEXPIRE', out_key(c, run), ttl)
-    emit(c, { e = 'end', run = run, graph = graph, state = state, reason = reason, started = tonumber(started) or c.now })
+    emit(c, { e = 'end', run = run, graph = graph, state = state, reason = reason, started = tonumber(started) or -1 })
     redis.call('PUBLISH', c.p .. 'ended:' .. run, state)
 end
 
@@ -175,19 +213,18 @@ local function create_run(c, plan, version, t)
     end
 end
 
--- What finish and reap must know of an attempt: its run and its record, or nil when there is no such thing.
+-- What finish and reap must know of an attempt: its run and its record, or nil when there is no such thing (any more).
+-- `current` is false when the task has gone on to another attempt.
 local function look_up(c, job)
     local run, index, attempt = split(job)
     if not run then return nil end
-    local v = redis.call('HMGET', run_key(c, run), 'plan', 'graph', 'state', 'started', 'ttl', index)
-    if not v[1] or not v[6] then return nil end
-    local plan = plan_of(c, v[1])
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'graph', 'state', 'started', 'ttl', index)
+    local r = read_record(v[6])
+    local plan = r and plan_of(c, v[1])
     if not plan then return nil end
-    local r = unpack_message(v[6])
-    if r[ATTEMPT] ~= attempt then return nil, run, index end
     return {
         job = job, run = run, plan = plan, graph = v[2], run_state = v[3], started = v[4], ttl = tonumber(v[5]),
-        node = node_of(plan, index), r = r,
+        node = node_of(plan, index), r = r, current = r[ATTEMPT] == attempt,
     }
 end
 
@@ -232,6 +269,7 @@ end
 local function retry_delay(node, retry, chance)
     if node.delay == 0 then return 0 end -- and never 0 times infinity
     local delay = node.delay * (1 + node.backoff) ^ retry
+    if delay ~= delay then delay = math.huge end -- 0 * inf
     if node.longest >= 0 and delay > node.longest then delay = node.longest end
     delay = delay * (1 + node.jitter * chance)
     if not (delay <= LONGEST_DELAY) then delay = LONGEST_DELAY end
@@ -287,13 +325,13 @@ end
 
 -- End an open run from outside: what waits is dropped, what runs learns of it at its next heartbeat.
 local function cancel_run(c, run, state, reason)
-    local v = redis.call('HMGET', run_key(c, run), 'plan', 'graph', 'state', 'started', 'ttl')
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'graph', 'state', 'started', 'ttl')
     local plan = v[1] and plan_of(c, v[1])
     if not plan or (v[3] ~= 'queued' and v[3] ~= 'running') then return false end
     for index = 0, plan.n - 1 do
         local packed = redis.call('HGET', run_key(c, run), index)
         local node = node_of(plan, index)
-        local r = packed and unpack_message(packed) or record('waiting', 0, c.now)
+        local r = read_record(packed) or record('waiting', 0, c.now)
         local was = r[STATE]
         local job = run .. '_' .. index .. '_' .. r[ATTEMPT]
         if was == 'queued' then
@@ -340,11 +378,12 @@ end
 -- this worker has not loaded its graph. A doorbell for something that is not queued is simply dropped.
 local function claim(c, ask, job, ordinal)
     local run, index, attempt = split(job)
-    local v = run and redis.call('HMGET', run_key(c, run), 'plan', 'state', 'tick', 'params', 'config', index)
-    local plan = v and v[1] and v[6] and plan_of(c, v[1])
-    local r = plan and unpack_message(v[6])
-    if not r or r[STATE] ~= 'queued' or r[ATTEMPT] ~= attempt then
-        redis.call('DEL', rq_job_key(job))
+    if not run then return nil, false end -- somebody else's
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'tick', 'params', 'config', index)
+    local r = read_record(v[6])
+    local plan = r and plan_of(c, v[1])
+    if not plan or r[STATE] ~= 'queued' or r[ATTEMPT] ~= attempt then
+        redis.call('DEL', rq_job_key(c, job))
         return nil, false
     end
     local node = node_of(plan, index)
@@ -355,7 +394,7 @@ local function claim(c, ask, job, ordinal)
     end
     if not offered then
         redis.call('ZADD', queued_key(c, node.queue), c.now, job)
-        redis.call('RPUSH', bell_key(c, node.queue), job)
+        ring_bell(c, node.queue, job)
         return nil, true
     end
     r[STATE], r[TOKEN], r[CLAIMED], r[WORKER] = 'running', ask.token .. '.' .. ordinal, c.now, ask.worker
@@ -374,10 +413,10 @@ local function claimed_before(c, ask)
     local found = {}
     for _, job in ipairs(redis.call('ZRANGE', c.p .. 'leases', 0, -1)) do
         local run, index = split(job)
-        local v = redis.call('HMGET', run_key(c, run), 'plan', 'state', 'tick', 'params', 'config', index)
-        local plan = v[1] and v[6] and plan_of(c, v[1])
-        local r = plan and unpack_message(v[6])
-        if r and r[STATE] == 'running' and r[WORKER] == ask.worker
+        local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'tick', 'params', 'config', index)
+        local r = read_record(v[6])
+        local plan = r and plan_of(c, v[1])
+        if plan and r[STATE] == 'running' and r[WORKER] == ask.worker
             and string.sub(r[TOKEN], 1, #ask.token + 1) == ask.token .. '.' then
             found[#found + 1] = claim_reply(c, job, run, plan, v[1], node_of(plan, index), r,
                 { tick = v[3], params = v[4], config = v[5] })
@@ -390,44 +429,58 @@ end
 -- Returns the ask and the position after it.
 local function read_ask(args, k)
     local ask = {
-        worker = args[k], lease = tonumber(args[k + 1]), token = args[k + 2], again = args[k + 3] == '1',
-        state = args[k + 4], count = tonumber(args[k + 5]), bell = args[k + 6], queues = {}, offers = {},
+        worker = args[k], lease = number(args[k + 1], 'lease', 1), token = args[k + 2], again = args[k + 3] == '1',
+        state = args[k + 4], count = math.min(number(args[k + 5], 'count', 0), MOST_CLAIMS), bell = args[k + 6],
+        queues = {}, offers = {},
     }
-    local n = tonumber(args[k + 7])
+    if ask.token == '' then error({ err = 'ERR an ask needs a token' }) end
+    local n = number(args[k + 7], 'number of queues', 0)
     for j = 1, n do ask.queues[j] = args[k + 7 + j] end
     return ask, k + 8 + n
 end
 
+-- Put a bell back at the head of its queue. Returns 1, or 0 when it was for nothing.
+local function hand_back(c, bell)
+    local job = job_of(c, bell)
+    local a = bell ~= '' and look_up(c, job)
+    if not a or not a.current or a.r[STATE] ~= 'queued' then return 0 end
+    redis.pcall('LPUSH', bell_key(c, a.node.queue), bell_of(c, job))
+    redis.pcall('SADD', 'rq:queues', bell_key(c, a.node.queue))
+    return 1
+end
+
 -- Hand out up to ask.count attempts, queues in strict order. Returns { suspended, passed, claims }.
 local function grant(c, ask)
-    local claims, passed = {}, 0
+    local claims, passed, popped = {}, 0, 0
+    if ask.state ~= '' then
+        local about = 'rq:worker:' .. ask.worker
+        -- a worker that RQ has forgotten must not leave half an entry that never expires
+        if redis.call('EXISTS', about) == 1 then redis.pcall('HSET', about, 'state', ask.state) end
+    end
     if ask.again then
         claims = claimed_before(c, ask)
         if #claims > 0 then return { 0, 0, claims } end
     end
     if ask.count > 0 or ask.bell ~= '' then
         if redis.call('EXISTS', 'rq:suspended') == 1 then
-            local run, index = split(ask.bell)
-            local v = run and redis.call('HMGET', run_key(c, run), 'plan', index)
-            local plan = v and v[1] and v[2] and plan_of(c, v[1])
-            if plan then redis.call('LPUSH', bell_key(c, node_of(plan, index).queue), ask.bell) end
+            hand_back(c, ask.bell)
             return { 1, 0, claims }
         end
         if ask.bell ~= '' then
-            local claimed, back = claim(c, ask, ask.bell, 0)
+            local claimed, back = claim(c, ask, job_of(c, ask.bell), 0)
             if claimed then claims[1] = claimed end
             if back then passed = passed + 1 end
         end
         for _, queue in ipairs(ask.queues) do
-            while #claims < ask.count and passed < 16 do
-                local job = redis.call('LPOP', bell_key(c, queue))
-                if not job then break end
-                local claimed, back = claim(c, ask, job, #claims + 1)
+            while #claims < ask.count and passed < 16 and popped < MOST_CLAIMS do
+                local bell = redis.pcall('LPOP', bell_key(c, queue))
+                if type(bell) ~= 'string' then break end
+                popped = popped + 1
+                local claimed, back = claim(c, ask, job_of(c, bell), #claims + 1)
                 if claimed then claims[#claims + 1] = claimed end
                 if back then passed = passed + 1 end
             end
         end
     end
-    if ask.state ~= '' then redis.call('HSET', 'rq:worker:' .. ask.worker, 'state', ask.state) end
     return { 0, passed, claims }
 end

@@ -4,11 +4,10 @@
 -- Returns for each 1 extended, 0 lost (somebody else has it, or it is over), -1 its run was cancelled.
 return function(keys, args)
     local c = context(keys)
-    local answers, deadline = {}, c.now + tonumber(args[1])
+    local answers, deadline = {}, c.now + number(args[1], 'lease', 1)
     for k = 2, #args, 2 do
         local run, index, attempt = split(args[k])
-        local packed = run and redis.call('HGET', run_key(c, run), index)
-        local r = packed and unpack_message(packed)
+        local r = run and read_record(redis.pcall('HGET', run_key(c, run), index))
         if not r or r[TOKEN] ~= args[k + 1] or r[ATTEMPT] ~= attempt then
             answers[#answers + 1] = 0
         elseif r[STATE] == 'running' then

@@ -2,20 +2,27 @@
 -- KEYS  1 prefix
 -- ARGV  an ask (see read_ask), then for each outcome: job, token, outcome, value, error, retry, ms, chance
 -- Returns { verdicts, grant as of take }. A verdict: 1 accepted, 0 repeated, -1 refused, above 1 the ms a retry is due.
+local OUTCOMES = { success = true, failed = true, timed_out = true, lost = true, killed = true }
+
 return function(keys, args)
     local c = context(keys)
     local ask, k = read_ask(args, 1)
     local verdicts = {}
+    if (#args - k + 1) % 8 ~= 0 then error({ err = 'ERR a report is cut short' }) end
+    for j = k, #args, 8 do
+        if not OUTCOMES[args[j + 2]] then error({ err = 'ERR unknown outcome: ' .. args[j + 2] }) end
+        number(args[j + 6], 'ms')
+        number(args[j + 7], 'chance', 0)
+    end
     while k <= #args do
         local job, token, outcome = args[k], args[k + 1], args[k + 2]
-        local a, run, index = look_up(c, job)
-        if not a or a.r[TOKEN] ~= token then
+        local a = look_up(c, job)
+        if not a or not a.current or token == '' or a.r[TOKEN] ~= token then
             verdicts[#verdicts + 1] = -1
-            if a or run then
-                local r = a and a.r or { 0, 0, 0, 0, 0, 0, '' }
-                local _, node, attempt = split(job)
-                emit(c, { e = 'attempt', run = a and a.run or run, graph = a and a.graph or '', node = tonumber(node),
-                    task = a and a.node.name or '', attempt = attempt, outcome = 'rejected', state = r[STATE] ~= 0 and r[STATE] or '',
+            local run, node, attempt = split(job)
+            if run then
+                emit(c, { e = 'attempt', run = run, graph = a and a.graph or '', node = tonumber(node),
+                    task = a and a.node.name or '', attempt = attempt, outcome = 'rejected', state = a and a.r[STATE] or '',
                     worker = ask.worker, claimed = -1, ms = tonumber(args[k + 6]), error = '', due = -1 })
             end
         elseif a.r[STATE] ~= 'running' then

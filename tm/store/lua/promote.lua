@@ -5,12 +5,12 @@
 return function(keys, args)
     local c = context(keys)
     local key = c.p .. 'retry'
-    local jobs = redis.call('ZRANGEBYSCORE', key, '-inf', c.now, 'LIMIT', 0, args[1])
+    local jobs = redis.call('ZRANGEBYSCORE', key, '-inf', c.now, 'LIMIT', 0, limit_of(args[1]))
     for _, job in ipairs(jobs) do
         local run, index, attempt = split(job)
         local a = run and look_up(c, run .. '_' .. index .. '_' .. (attempt - 1))
         redis.call('ZREM', key, job)
-        if a and a.r[STATE] == 'retrying' then
+        if a and a.current and a.r[STATE] == 'retrying' then
             a.r[ATTEMPT] = attempt
             enqueue(c, a.run, a.plan, a.node, a.r)
         end

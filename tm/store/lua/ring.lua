@@ -6,18 +6,20 @@
 -- Returns how many bells were rung.
 return function(keys, args)
     local c = context(keys)
-    local rung, limit = 0, tonumber(args[1])
+    local rung, limit = 0, limit_of(args[1])
+    local latest = c.now - number(args[2], 'age')
     for _, queue in ipairs(redis.call('SMEMBERS', c.p .. 'queues')) do
-        local key, before = queued_key(c, queue), c.now - tonumber(args[2])
+        local key, bells, before = queued_key(c, queue), bell_key(c, queue), latest
         for _ = 1, limit do
-            local head = redis.call('LINDEX', bell_key(c, queue), 0)
-            if not head then break end
-            local since = redis.call('ZSCORE', key, head)
+            local head = redis.pcall('LINDEX', bells, 0)
+            if type(head) ~= 'string' then break end
+            local since = redis.call('ZSCORE', key, job_of(c, head))
             if since then
                 before = math.min(before, tonumber(since) - 1)
                 break
             end
-            redis.call('LPOP', bell_key(c, queue)) -- a bell for nothing
+            redis.call('LPOP', bells) -- a bell for nothing
+            if split(job_of(c, head)) then redis.call('DEL', rq_job_key(c, job_of(c, head))) end
         end
         for _, job in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, limit - rung)) do
             redis.call('ZADD', key, c.now, job)

@@ -6,6 +6,10 @@ return function(keys, args)
     local c = context(keys)
     local plan = plan_for_start(c, args[1])
     if not plan then return redis.error_reply('NOPLAN unknown version ' .. args[1]) end
+    number(args[3], 'time to keep a run', 0)
+    for k = 4, #args, 3 do
+        if args[k] == '' then error({ err = 'ERR a run without an id' }) end
+    end
     local answers = {}
     for k = 4, #args, 3 do
         if redis.call('EXISTS', run_key(c, args[k])) == 1 then

@@ -15,6 +15,9 @@ return function(keys, args)
         return answers
     end
     if not plan then return redis.error_reply('NOPLAN unknown version ' .. args[3]) end
+    number(args[4], 'time to keep a run', 0)
+    if count ~= math.floor(count) then error({ err = 'ERR a tick is cut short' }) end
+    for k = 1, count do number(args[4 + (k - 1) * FIELDS + 2], 'tick') end
     local graph = plan.graph
     local waiting = redis.call('HGET', c.p .. 'held', graph) -- the one tick that overlap="queue" keeps waiting
     local cursor = tonumber(redis.call('HGET', c.p .. 'cursor', graph) or -1)
@@ -23,7 +26,8 @@ return function(keys, args)
         local t = { run = args[at + 1], tick = tonumber(args[at + 2]), config = args[at + 3], trigger = args[at + 4],
             born = args[at + 5], reason = args[at + 6], params = '', ttl = args[4] }
         local overlap, mine = args[at + 7], waiting == args[at + 2]
-        local open = t.born == 'queued' and overlap ~= 'allow' and redis.call('ZRANGE', open_key(c, graph), 0, -1) or {}
+        local last = overlap == 'cancel_other' and -1 or 0 -- one open run is enough to know of
+        local open = t.born == 'queued' and overlap ~= 'allow' and redis.call('ZRANGE', open_key(c, graph), 0, last) or {}
         if (t.tick <= cursor and not mine) or redis.call('EXISTS', run_key(c, t.run)) == 1 then
             answers[k] = 'exists'
         elseif overlap == 'queue' and #open > 0 and (not waiting or mine) then
