@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Any
 from tm.errors import Fail, TaskmasterError
 
 if TYPE_CHECKING:
+    from tm.context import Context, get_context
     from tm.executor import Executor
     from tm.graph import Graph, Task, task
 
 __version__ = "0.1.0"
-__all__ = ["Executor", "Fail", "Graph", "Task", "TaskmasterError", "__version__", "task"]
+__all__ = ["Context", "Executor", "Fail", "Graph", "Task", "TaskmasterError", "__version__", "get_context", "task"]
 
-_HOME = {"Executor": "tm.executor", "Graph": "tm.graph", "Task": "tm.graph", "task": "tm.graph"}
+_HOME = {
+    "Context": "tm.context",
+    "Executor": "tm.executor",
+    "Graph": "tm.graph",
+    "Task": "tm.graph",
+    "get_context": "tm.context",
+    "task": "tm.graph",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tm import configfile
 from tm.clock import Clock, SystemClock
+from tm.context import Context, running
 from tm.errors import Fail
+from tm.ids import manual_run_id
 from tm.states import Outcome
 from tm.step import Begun, Claimed, Close, Due, Ended, Enqueue, Run, Wait, step
 
@@ -34,6 +36,7 @@ class _InProcessRun:
     def __init__(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any], clock: Clock) -> None:
         plan = graph.plan
         self._graph, self._args, self._clock = graph, args, clock
+        self._id, self._params = manual_run_id(graph.name), kwargs
         self._given = dict(kwargs)
         if graph.config is not None and "config" not in kwargs:
             self._given["config"] = configfile.parse(configfile.read(graph.config), graph.config)
@@ -79,7 +82,8 @@ class _InProcessRun:
     def _attempt(self, node: int, attempt: int) -> None:
         self._advance(Claimed(node, attempt, _HERE))
         try:
-            value = self._call(node)
+            with running(self._context(node, attempt)):
+                value = self._call(node)
         except Exception as error:  # noqa: BLE001 - whatever a task raises decides over its retry
             task = self._tasks[node]
             again = isinstance(error, task.retry_on) and not isinstance(error, Fail)
@@ -91,6 +95,16 @@ class _InProcessRun:
         else:
             self._values[node] = value
             self._advance(Ended(node, attempt, _HERE, Outcome.SUCCESS))
+
+    def _context(self, node: int, attempt: int) -> Context:
+        return Context(
+            run=self._id,
+            graph=self._graph.name,
+            task=self._names[node],
+            attempt=attempt,
+            token=f"{self._id}.{node}.{attempt}",
+            params=self._params,
+        )
 
     def _call(self, node: int) -> Any:
         task, parents = self._tasks[node], self._parents[node]

@@ -267,7 +267,18 @@ class Loop:
     def _send(self, run: Run) -> None:
         claim = run.claim
         frame = channel.pack(
-            [claim.job, claim.token, claim.graph, claim.task, claim.params, claim.config, claim.inputs]
+            [
+                claim.job,
+                claim.token,
+                claim.run,
+                claim.graph,
+                claim.task,
+                claim.attempt,
+                claim.tick_ms,
+                claim.params,
+                claim.config,
+                claim.inputs,
+            ]
         )
         stream = self._channels.get(run.number)
         try:

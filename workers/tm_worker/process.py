@@ -18,6 +18,8 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tm import codec
+from tm.clock import from_ms
+from tm.context import Context, running
 from tm.errors import CodecError, Fail, TaskmasterError
 from tm.inprocess import arguments_for_root
 from tm_worker.channel import ExecutorEnd, pack
@@ -66,12 +68,23 @@ class Executor:
 
     def _run(self, claim: list[Any]) -> tuple[bool, bytes, bytes, bool]:
         """Run one attempt. Returns success, value, error, and whether another attempt makes sense."""
-        _, _, graph, name, params, config, inputs = claim
+        _, token, run, graph, name, attempt, tick, params, config, inputs = claim
         task: AnyTask | None = None
         try:
             task = self._task(graph, name)
-            arguments = _arguments(task, params, config, inputs)
-            result = task.function(**arguments)
+            given: dict[str, Any] = codec.decode(params) if params else {}
+            arguments = _arguments(task, given, config, inputs)
+            context = Context(
+                run=run,
+                graph=graph,
+                task=name,
+                attempt=attempt,
+                token=token,
+                tick=None if tick is None else from_ms(tick),
+                params=given,
+            )
+            with running(context, alone=True):
+                result = task.function(**arguments)
             return True, self._encode(result), b"", False
         except BaseException as error:  # noqa: BLE001 - SystemExit and its kind fail the task, not the executor
             again = task is not None and isinstance(error, task.retry_on)
@@ -101,10 +114,10 @@ class Executor:
         return spoiled or _targets() != self.targets
 
 
-def _arguments(task: AnyTask, params: bytes, config: str, inputs: list[Any]) -> dict[str, Any]:
+def _arguments(task: AnyTask, params: Mapping[str, Any], config: str, inputs: list[Any]) -> dict[str, Any]:
     if inputs:
         return {name: codec.decode(value) for name, value in inputs}
-    given: dict[str, Any] = codec.decode(params) if params else {}
+    given = dict(params)
     if config:
         given.setdefault("config", json.loads(config))
     return arguments_for_root(task, given.items())

@@ -1,0 +1,82 @@
+"""`tm.get_context()`: which attempt of which run a task body is."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import tm
+from tm import Graph, task
+from tm.context import Context, running
+from tm.errors import RefusedError
+
+
+def test_a_task_in_process_knows_its_run() -> None:
+    seen: list[Context] = []
+
+    @task(retries=1)
+    def first(n: int = 0) -> int:
+        seen.append(tm.get_context())
+        if len(seen) == 1:
+            raise ValueError
+        return n
+
+    @task()
+    def second(first: int) -> int:
+        seen.append(tm.get_context())
+        return first
+
+    graph = Graph("known")
+    graph.add_edges([first], [second])
+    assert graph(n=3) == 3
+    assert [(each.graph, each.task, each.attempt) for each in seen] == [
+        ("known", "first", 1),
+        ("known", "first", 2),
+        ("known", "second", 1),
+    ]
+    assert len({each.run for each in seen}) == 1
+    assert len({each.token for each in seen}) == len({each.idempotency_key for each in seen}) == 3
+    assert seen[0].params == {"n": 3}
+    assert seen[0].tick is None
+    assert seen[0].idempotency_key == f"{seen[0].run}/first/1"
+
+
+def test_a_graph_called_by_a_task_has_its_own_context() -> None:
+    runs: list[str] = []
+
+    @task()
+    def inner() -> None:
+        runs.append(tm.get_context().run)
+
+    nested = Graph("nested")
+    nested.add_edges([inner])
+
+    @task()
+    def outer() -> None:
+        runs.append(tm.get_context().run)
+        nested()
+        runs.append(tm.get_context().run)
+
+    graph = Graph("outer")
+    graph.add_edges([outer])
+    graph()
+    before, within, after = runs
+    assert before == after != within
+
+
+def test_outside_of_a_task_there_is_none() -> None:
+    with pytest.raises(RefusedError, match="body of a task"):
+        tm.get_context()
+
+
+def test_threads_of_a_task_see_it_where_the_task_has_the_process_to_itself() -> None:
+    context = Context(run="r", graph="g", task="t", attempt=1, token="x")
+    seen: list[Context] = []
+    with running(context, alone=True):
+        thread = threading.Thread(target=lambda: seen.append(tm.get_context()))
+        thread.start()
+        thread.join()
+    assert seen == [context]
+    with pytest.raises(RefusedError):
+        tm.get_context()

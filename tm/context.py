@@ -1,0 +1,68 @@
+"""What a task may know of the run it is part of: `tm.get_context()`, inside the body of a task."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tm.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The attempt that is being made."""
+
+    run: str  #: id of the run
+    graph: str
+    task: str
+    attempt: int  #: 1 for the first try
+    token: str  #: of this claim: no other attempt, nor this one somewhere else, ever has it
+    tick: datetime | None = None  #: the instant the run is for, in UTC; None for a run that no tick started
+    params: Mapping[str, Any] = field(default_factory=dict)  #: what the run was started with (roots only)
+
+    @property
+    def idempotency_key(self) -> str:
+        """For effects outside: the same for whoever makes this attempt, another for the next one."""
+        return f"{self.run}/{self.task}/{self.attempt}"
+
+
+def get_context() -> Context:
+    """The context of the task whose body calls this, also from threads it has started in a worker.
+
+    Raises:
+        RefusedError: no task is running here.
+    """
+    context = _of_this_call.get() or _of_this_process
+    if context is None:
+        raise RefusedError("get_context() is for the body of a task, and none is running here")
+    return context
+
+
+@contextmanager
+def running(context: Context, *, alone: bool = False) -> Iterator[None]:
+    """Let `get_context` give this, here and in what is called from here.
+
+    Args:
+        context: of the attempt that begins.
+        alone: nothing else runs in this process, so threads without a context of their own get it as well.
+    """
+    global _of_this_process  # noqa: PLW0603 - an executor makes one attempt at a time
+    token = _of_this_call.set(context)
+    if alone:
+        _of_this_process = context
+    try:
+        yield
+    finally:
+        _of_this_call.reset(token)
+        if alone:
+            _of_this_process = None
+
+
+_of_this_call: ContextVar[Context | None] = ContextVar("tm_context", default=None)
+_of_this_process: Context | None = None
