@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 
 from tm.errors import TaskmasterError
+from tm.events import AttemptEnded
 from tm.logs import get_logger
 from tm_scheduler.outage import Backoff
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from tm.events import Event
+    from tm_scheduler.archive import EventSource
 
 log = get_logger("scheduler")
 
@@ -113,3 +117,24 @@ class Archiving:
                 self._changed.notify_all()
             if seconds:
                 self._changed.wait_for(lambda: self._stopped or self._finishing != asked, seconds)
+
+
+class RetryWatch:
+    """An event source that tells of retries as their events pass, so that nobody has to look for them all the time.
+
+    Args:
+        source: the store.
+        tell: called whenever events were looked for: with the time (ms) when the first retry among them is due, or
+            with None.
+    """
+
+    def __init__(self, source: EventSource, tell: Callable[[int | None], None]) -> None:
+        self._source, self._tell = source, tell
+        self.instance, self.ack = source.instance, source.ack
+
+    def events(self, after: str, count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
+        """The same as those of the source."""
+        entries = self._source.events(after, count, block_ms)
+        due = [event.due for _, event in entries if isinstance(event, AttemptEnded) and event.due is not None]
+        self._tell(min(due, default=None))
+        return entries

@@ -27,6 +27,8 @@ log = get_logger("scheduler")
 
 #: seconds between two looks at the server's clock
 MEASURE_EVERY = 3.0
+#: seconds a standby leaves the leader to make its graphs known, before it compares them with its own
+COMPARE_AFTER = 5.0
 #: a step of the server's clock that makes leases look older than they are
 STEP_MS = 2000
 
@@ -65,6 +67,7 @@ class Scheduler:
         self._office: Leadership | None = None  # the leadership for which everything is set up
         self._measure_at = 0.0
         self._standing_by = False
+        self._compare_at: float | None = None
         self.leading = False
 
     def one_pass(self, *, ticking: bool = True) -> None:
@@ -106,6 +109,11 @@ class Scheduler:
         self._leader.ask_now()
         self._sweep.hold_reaping()
 
+    def told_of_retries(self, due_ms: int | None) -> None:
+        """Somebody watches the events, and the next retry is due at that time of the server's; from any thread."""
+        due = None if due_ms is None else self._monotonic() + self._clock.seconds_until(due_ms)
+        self._sweep.told_of_retries(due)
+
     def resign(self) -> None:
         """Let a standby take over at once; no pass may follow.
 
@@ -136,8 +144,17 @@ class Scheduler:
     def _stand_by(self) -> None:
         self._leave_office()
         if not self._standing_by:
-            self._standing_by = True
+            self._standing_by, self._compare_at = True, self._monotonic() + COMPARE_AFTER
             log.info("standing by", who=self._leader.who)
+        if self._compare_at is not None and self._monotonic() >= self._compare_at:
+            self._compare_at = None
+            known = self._store.graphs()
+            if unknown := [graph.name for graph in self._graphs if graph.name not in known]:
+                log.warning(
+                    "the leading scheduler does not know these graphs, so they do not run: "
+                    "all schedulers of a namespace load the same files",
+                    graphs=", ".join(unknown),
+                )
 
     def _leave_office(self) -> None:
         self._office = None

@@ -30,7 +30,7 @@ TTL_MS = 10_000
 #: seconds between two looks whether a run is still open, when we end with the last of them
 LOOK_EVERY = 0.25
 #: milliseconds one pass of the archiver waits for events: how long the end of the process may have to wait for it
-WAIT_FOR_EVENTS_MS = 250
+WAIT_FOR_EVENTS_MS = 500
 #: seconds history gets at the end of the process; what is not filed then waits in the server
 FILE_AT_STOP = 5.0
 
@@ -62,7 +62,7 @@ def serve(
         from tm_scheduler.scheduler import Scheduler
 
         client = connect(settings)
-        archiving = Archiving(lambda: _archivers(settings))
+        archiving = Archiving(lambda: _archivers(settings, tell))
         scheduler = Scheduler(
             Store(client, settings.namespace, result_ttl=settings.result_ttl),
             graphs,
@@ -72,6 +72,12 @@ def serve(
             ttl_ms=ttl_ms,
             on_lead=archiving.lead,
         )
+
+        def tell(due_ms: int | None) -> None:
+            scheduler.told_of_retries(due_ms)
+            if due_ms is not None:
+                signals.wake()
+
         archiving.start()
         try:
             if once:
@@ -166,18 +172,22 @@ def _resign(scheduler: Scheduler) -> None:
 
 
 @contextmanager
-def _archivers(settings: Settings) -> Iterator[FileSome]:
+def _archivers(settings: Settings, tell: Callable[[int | None], None]) -> Iterator[FileSome]:
     """History and a connection of its own, as one function that files events."""
     from tm.history import open_history
     from tm.store.store import Store
     from tm.wiring import connect
     from tm_scheduler.archive import Archiver, ArchiverConfig
+    from tm_scheduler.archiving import RetryWatch
 
     client = connect(settings)
     try:
         history = open_history(settings.history_url)
         try:
-            store = Store(client, settings.namespace, result_ttl=settings.result_ttl)
+            store = RetryWatch(
+                Store(client, settings.namespace, result_ttl=settings.result_ttl),
+                tell,
+            )
             patient = Archiver(store, history, ArchiverConfig(block_ms=WAIT_FOR_EVENTS_MS))
             hasty = Archiver(store, history, ArchiverConfig(block_ms=1))
             yield lambda wait: (patient if wait else hasty).one_pass()

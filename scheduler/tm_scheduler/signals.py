@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -48,9 +49,14 @@ class Signals:
         os.close(self._writer)
 
     def wait(self, seconds: float) -> None:
-        """Sleep, until a signal comes in."""
+        """Sleep, until a signal comes in or somebody calls `wake`."""
         if select.select([self._reader], [], [], seconds)[0]:
             os.read(self._reader, 512)
+
+    def wake(self) -> None:
+        """End the sleep; may be called from any thread."""
+        with contextlib.suppress(BlockingIOError):  # full: nobody can sleep for that
+            os.write(self._writer, b"\0")
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGUSR1:

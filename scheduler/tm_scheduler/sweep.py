@@ -6,6 +6,7 @@ The server's functions decide; this file only calls them often enough, and knows
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import redis.exceptions
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 log = get_logger("scheduler")
 
-#: seconds between two looks; a retry known to be due earlier is looked at then
-PROMOTE_EVERY, REAP_EVERY, EXPIRE_EVERY, RING_EVERY = 0.25, 1.0, 1.0, 5.0
+#: seconds between two looks; a retry that is known of is looked at when it is due
+PROMOTE_EVERY, REAP_EVERY, EXPIRE_EVERY, RING_EVERY = 1.0, 1.0, 1.0, 5.0
+#: seconds between two looks for retries while nobody tells of them, and how long one word of them lasts
+PROMOTE_ALONE, WORD_LASTS = 0.25, 2.0
 #: seconds beyond a lease that workers get to be heard of after we or the server were away
 PATIENCE = 5.0
 #: so many calls of one duty in one pass, for the server and the ticks have other things to do
@@ -62,12 +65,20 @@ class Sweep:
         now = monotonic()
         self._promote_at = self._reap_at = self._expire_at = self._ring_at = now
         self._last_pass = now
+        self._told_until = now
+        self._expected: deque[float] = deque()  # thread-safe: another thread appends
         self._failing: set[str] = set()
         self.hold_reaping()
 
     def hold_reaping(self) -> None:
         """Declare nobody dead for a lease and a bit: we or the server were away, and so may the heartbeats be."""
         self._reap_not_before = self._monotonic() + self._lease + PATIENCE
+
+    def told_of_retries(self, at: float | None) -> None:
+        """Somebody watches the events, and the next retry is due then (monotonic seconds); from any thread."""
+        self._told_until = self._monotonic() + WORD_LASTS
+        if at is not None:
+            self._expected.append(at)
 
     def one_pass(self) -> None:
         """Do what it is time for.
@@ -80,8 +91,9 @@ class Sweep:
         if now - self._last_pass > PATIENCE:  # this process was stopped, or the server frozen
             self.hold_reaping()
         self._last_pass = now
+        self._hear_of_retries()
         if now >= self._promote_at:
-            self._promote_at = now + PROMOTE_EVERY
+            self._promote_at = now + (PROMOTE_EVERY if now < self._told_until else PROMOTE_ALONE)
             self._guarded("promote", self._promote)
         if now >= self._reap_at and now >= self._reap_not_before:
             self._reap_at = now + REAP_EVERY
@@ -95,8 +107,13 @@ class Sweep:
 
     def seconds_left(self) -> float:
         """Until `one_pass` has something to do."""
+        self._hear_of_retries()
         reap_at = max(self._reap_at, self._reap_not_before)
         return max(0.0, min(self._promote_at, reap_at, self._expire_at, self._ring_at) - self._monotonic())
+
+    def _hear_of_retries(self) -> None:
+        while self._expected:
+            self._promote_at = min(self._promote_at, self._expected.popleft())
 
     def _promote(self) -> None:
         for _ in range(CALLS_PER_PASS):

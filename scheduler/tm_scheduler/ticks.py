@@ -291,8 +291,9 @@ def _run(graph: Graph, tick_ms: int, trigger: Trigger) -> DueTick:
     run = tick_run_id(graph.name, from_ms(tick_ms))
     try:
         config = graph.read_config() or ""
-    except ConfigError as error:
-        return DueTick(run=run, at_ms=tick_ms, trigger=trigger, born=RunState.FAILED, reason=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever a file may hold, it must not stop the clock
+        reason = str(error) if isinstance(error, ConfigError) else f"config file {graph.config}: {error!r:.500}"
+        return DueTick(run=run, at_ms=tick_ms, trigger=trigger, born=RunState.FAILED, reason=reason)
     return DueTick(run=run, at_ms=tick_ms, config=config, trigger=trigger, overlap=graph.overlap)
 
 

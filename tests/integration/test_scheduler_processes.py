@@ -11,7 +11,8 @@ import pytest
 from tests.integration.scheduling import Schedulers, assert_no_gap_and_no_double
 from tests.waiting import wait_for
 from tm.history import open_history
-from tm.states import RunState
+from tm.states import Outcome, RunState
+from tm.store.records import Ask, NewRun, Report
 
 TTL_MS = 1500  # of the leadership, where a test has to wait for its end
 
@@ -159,6 +160,35 @@ def test_sigusr1_makes_no_new_tick_and_ends_when_no_run_is_open(schedulers):
         assert history.run(first).state == RunState.CANCELLED
     finally:
         history.close()
+
+
+def test_a_retry_is_queued_when_it_is_due(server, tmp_path):
+    graphs = """
+from tm import Graph, task
+
+@task(retries=1, retry_delay=0.3)
+def flaky(): ...
+
+graph = Graph("g")
+graph.add_edges(flaky)
+"""
+    schedulers = Schedulers(server, tmp_path, graphs)
+    try:
+        store = schedulers.store
+        schedulers.start()
+        version = wait_for(store.graphs, "the scheduler to lead")["g"]["version"]
+        store.start(store.plan(version), [NewRun(id="g-1")])
+        store.announce("w", ["g"], {"host": "here"}, 60_000)
+        asks = [
+            Ask(worker="w", lease_ms=60_000, token=token, queues=("default",), count=count)
+            for token, count in (("a", 1), ("b", 0))
+        ]
+        [claim] = store.take(asks[0]).claims
+        [verdict], _ = store.finish(asks[1], [Report(claim.job, claim.token, Outcome.FAILED)])
+        wait_for(lambda: store.queue_depths()["default"] == 1, "the retry to be queued", interval=0.002)
+        assert 0 <= store.server_ms() - verdict.due_ms < 500
+    finally:
+        schedulers.close()
 
 
 def test_a_locked_history_holds_nothing_up_and_is_caught_up_with(schedulers):

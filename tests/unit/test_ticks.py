@@ -11,11 +11,13 @@ import redis.exceptions
 
 from tm import Graph, task
 from tm.clock import from_ms, to_ms
+from tm.events import AttemptEnded
 from tm.ids import tick_run_id
-from tm.states import RunState, Trigger
+from tm.states import Outcome, RunState, TaskState, Trigger
 from tm.store.records import Leadership, TickAnswer
 from tm_scheduler import leader as leading
 from tm_scheduler import sweep as sweeping
+from tm_scheduler.archiving import RetryWatch
 from tm_scheduler.clock import ServerClock
 from tm_scheduler.leader import Leader
 from tm_scheduler.sweep import Sweep
@@ -281,6 +283,25 @@ def test_a_broken_config_is_a_failed_run_with_file_line_and_reason_and_the_clock
     assert store.runs(other) == [1, 2]
 
 
+def test_nothing_a_config_file_may_hold_stops_the_clock(maker, store, time, tmp_path, monkeypatch):
+    file = tmp_path / "config.json"
+    file.write_text("9" * 5000)
+    graph, other = make_graph(config=file), make_graph("other")
+    clockwork = maker(graph, other)
+
+    def unforeseen():
+        raise ValueError("Exceeds the limit (4300 digits) for integer string conversion")
+
+    monkeypatch.setattr(graph, "read_config", unforeseen)
+    time.run_until(NOON + MINUTE)
+    clockwork.one_pass(ME)
+    made = store.made["g-20260310T120100Z"]
+    assert made.born is RunState.FAILED
+    assert "4300 digits" in made.reason
+    assert str(file) in made.reason
+    assert store.runs(other) == [1]
+
+
 # Overlaps
 
 
@@ -513,14 +534,22 @@ def test_each_duty_has_its_pace(time):
     sweep = Sweep(store, lease=30, monotonic=time.monotonic)
     passes(sweep, time, 35)
     store.calls.clear()
-    passes(sweep, time, 10)
+    for _ in range(10):
+        sweep.told_of_retries(None)
+        passes(sweep, time, 1)
     counts = {name: store.calls.count(name) for name in ("promote", "reap", "expire", "ring")}
     assert counts == {
-        "promote": pytest.approx(40, abs=2),
+        "promote": pytest.approx(10, abs=2),
         "reap": pytest.approx(10, abs=2),
         "expire": pytest.approx(10, abs=2),
         "ring": pytest.approx(2, abs=1),
     }
+
+
+def test_retries_are_looked_for_more_often_while_nobody_tells_of_them(time):
+    store = FakeSweepStore()
+    passes(Sweep(store, lease=30, monotonic=time.monotonic), time, 10)
+    assert store.calls.count("promote") == pytest.approx(40, abs=2)
 
 
 def test_a_retry_is_promoted_when_it_is_due(time):
@@ -529,6 +558,59 @@ def test_a_retry_is_promoted_when_it_is_due(time):
     store.next_due = 40
     sweep.one_pass()
     assert sweep.seconds_left() == pytest.approx(0.04)
+
+
+def test_a_retry_that_somebody_tells_of_is_promoted_when_it_is_due(time):
+    store = FakeSweepStore()
+    sweep = Sweep(store, lease=30, monotonic=time.monotonic)
+    sweep.one_pass()
+    sweep.told_of_retries(time.seconds + 0.2)
+    assert sweep.seconds_left() == pytest.approx(0.2)
+    time.seconds += 0.21
+    store.calls.clear()
+    sweep.one_pass()
+    assert store.calls == ["promote"]
+
+
+def test_retries_are_told_of_as_their_events_pass():
+    told = []
+    watch = RetryWatch(FakeEvents([attempt(due=300), attempt(due=None), attempt(due=200)]), told.append)
+    assert len(watch.events("0")) == 3
+    assert watch.instance() == "here"
+    RetryWatch(FakeEvents([attempt(due=None)]), told.append).events("0")
+    assert told == [200, None]
+
+
+def attempt(due):
+    return AttemptEnded(
+        run="r",
+        graph="g",
+        node=0,
+        task="t",
+        attempt=1,
+        outcome=Outcome.FAILED,
+        state=TaskState.RETRYING,
+        worker="w",
+        claimed=1,
+        at=2,
+        ms=1,
+        error=b"",
+        due=due,
+    )
+
+
+class FakeEvents:
+    def __init__(self, events):
+        self.entries = [(f"{number}-0", event) for number, event in enumerate(events)]
+
+    def instance(self):
+        return "here"
+
+    def ack(self, upto):
+        pass
+
+    def events(self, *_):
+        return self.entries
 
 
 def test_nobody_is_declared_dead_before_a_lease_and_a_bit_have_passed(time):
