@@ -41,7 +41,7 @@ bench: $(VENV)/.installed-dev  ## the numbers of benchmarks/skeleton.py
 
 clean:  ## remove .venv, caches and what the demo wrote
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist .tm
-	rm -rf examples/etl/report
+	rm -rf weather-report
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # `pip --group` needs pip 25.1, and the pip that comes with Python 3.11 is older

@@ -53,7 +53,7 @@ def utc(seconds):
 
 def report_folder():
     """Where the config says that the report goes."""
-    return HERE / "etl" / json.loads((HERE / "etl" / "config.json").read_text())["report"]
+    return Path(json.loads((HERE / "etl" / "config.json").read_text())["report"]).absolute()
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ graph = Graph(
 
 @task()
 def folder(config):
-    """Where the report goes; paths in the config start at this file."""
-    path = HERE / config["report"]
+    """Where the report goes, as seen from the directory the stack or the worker was started in."""
+    path = Path(config["report"]).absolute()
     path.mkdir(parents=True, exist_ok=True)
     return str(path)
 
@@ -42,7 +42,7 @@ def folder(config):
 @task(retries=3, retry_delay=0.5, backoff=1, retry_on=StationBusyError)
 def extract(config):
     """Every row of the table as text. The station refuses the first request of each run, so this is tried twice."""
-    station = Station(HERE / config["table"], refusals=config["refusals"], notes=HERE / config["report"])
+    station = Station(HERE / config["table"], refusals=config["refusals"], notes=Path(config["report"]))
     first, last = config["years"]
     rows = [row for row in csv.DictReader(station.lines()) if first <= int(row["date"][:4]) <= last]
     print(f"extract: {len(rows)} rows of {first} to {last}")
