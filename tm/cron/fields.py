@@ -7,8 +7,23 @@ ready-made comb shifted and cut, a list is an `|`, and the next value is the low
 from __future__ import annotations
 
 FIRST_YEAR, LAST_YEAR = 1970, 2199  # of the year field, as the open cron pattern specification has it
-MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+MONTH_NAMES = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+DAY_NAMES = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
+MONTHS = tuple(name[:3].lower() for name in MONTH_NAMES)
+WEEKDAYS = tuple(name[:3].lower() for name in DAY_NAMES)
 
 
 class Field:

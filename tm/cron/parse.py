@@ -48,14 +48,19 @@ def parse(text: str, day_rule: str, key: str | None) -> Plan:
     try:
         fields = split(text)
         if ("h" in text or "H" in text) and any(field[0] == "h" or ",h" in field for field in fields):
-            from tm.cron.hashed import resolve
-
-            fields = resolve(fields, key)
+            fields = plain_fields(text, key)
         return _plan(fields, day_rule)
     except Refusal as refusal:
         from tm.cron.refuse import explained
 
         raise explained(text, fields, refusal) from None
+
+
+def plain_fields(text: str, key: str | None) -> list[str]:
+    """The fields of a text that is an expression, in lower case, nicknames and H spelled out."""
+    from tm.cron.hashed import resolve
+
+    return resolve(split(text), key)
 
 
 def split(text: str) -> list[str] | tuple[str, ...]:

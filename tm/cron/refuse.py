@@ -164,5 +164,5 @@ def _not_fields(text: str) -> CronError:
         )
     hint = "minute hour day-of-month month day-of-week, with seconds before them and a year after them if needed"
     if len(words) > 7:
-        hint = "lists have no blanks; " + hint
+        hint = "lists have no blanks, and a shell replaces * where the expression is not quoted"
     return CronError(f"5, 6 or 7 fields are needed, not {len(words)}", text=text, hint=hint)

@@ -18,7 +18,7 @@ from tm.cron import search
 from tm.cron.errors import Exhausted
 from tm.cron.plan import Plan
 
-_LONGEST_GAP_TO_CATCH_UP = timedelta(hours=3)  # as Debian's cron; gaps beyond it are moves of the date line
+LONGEST_GAP_TO_CATCH_UP = timedelta(hours=3)  # as Debian's cron; gaps beyond it are moves of the date line
 _MICROSECOND, _SECOND, _MINUTE = timedelta(microseconds=1), timedelta(seconds=1), timedelta(minutes=1)
 # No zone changes its offset twice within a day (a test looks through all of them), so equal offsets less than a day
 # apart mean that nothing happened between them.
@@ -108,7 +108,7 @@ def _run_in(
 
 def _catches_up(plan: Plan, gap: _Change) -> bool:
     """Whether a fixed schedule has a run to make up for at the end of a gap."""
-    if gap.end - gap.start > _LONGEST_GAP_TO_CATCH_UP:
+    if gap.end - gap.start > LONGEST_GAP_TO_CATCH_UP:
         return False
     return search.after(plan, gap.start - _MICROSECOND, None) < gap.end
 
@@ -191,7 +191,7 @@ def _after(plan: Plan, at: datetime, tz: tzinfo) -> datetime:
         change = _change(found, tz)
         if change is None or not change.skipped:
             return found.replace(tzinfo=tz)
-        if not plan.wildcard and change.end - change.start <= _LONGEST_GAP_TO_CATCH_UP:
+        if not plan.wildcard and change.end - change.start <= LONGEST_GAP_TO_CATCH_UP:
             return change.end.replace(tzinfo=tz)
         wall = change.end - _MICROSECOND
 
@@ -219,7 +219,7 @@ def _before(plan: Plan, at: datetime, tz: tzinfo) -> datetime:
             return found.replace(tzinfo=tz)
         if not change.skipped:
             return found.replace(tzinfo=tz, fold=int(plan.wildcard))
-        small = change.end - change.start <= _LONGEST_GAP_TO_CATCH_UP
+        small = change.end - change.start <= LONGEST_GAP_TO_CATCH_UP
         if small and not plan.wildcard and change.end < shown:
             return change.end.replace(tzinfo=tz)
         wall = change.start
