@@ -5,6 +5,7 @@ Messages inside a frame are bytes and stay so: a supervisor hands them on withou
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -142,3 +143,12 @@ class ExecutorEnd:
     def send(self, frame: bytes) -> None:
         """Send one packed frame; OSError when the supervisor is gone."""
         self.sock.sendall(frame)
+
+    def abandon(self) -> None:
+        """Close in a forked child, whatever other threads were doing, so that it cannot be taken for the executor."""
+        os.close(self.sock.detach())
+
+    def close(self) -> None:
+        """Close."""
+        self._reader.close()
+        self.sock.close()

@@ -34,6 +34,8 @@ _SPAWN, _SIGNAL = 1, 2
 #: from the nursery: what, number, pid or errno, wait status, largest resident size in bytes
 _NEWS = struct.Struct("!BIiiQ")
 _BORN, _DIED, _FAILED = 1, 2, 3
+#: what terminals and service managers send to everybody
+_FOR_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Nursery:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        # until the nursery ignores them, signals for the whole group wait
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_GROUP)
         pid = os.fork()
         if pid == 0:
             try:
@@ -96,6 +100,7 @@ class Nursery:
                 sys.excepthook(*sys.exc_info())
             finally:
                 os._exit(70)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return cls(pid, ours)
 
@@ -172,7 +177,7 @@ def default_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class _Main:
@@ -184,9 +189,9 @@ class _Main:
         self.numbers: dict[int, int] = {}  # pid -> number of the living executors
         default_signals()
         die_with(parent)
-        # ends with its supervisor, not by a signal that was meant for the whole group
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in _FOR_THE_GROUP:
+            signal.signal(number, signal.SIG_IGN)  # it ends with its supervisor
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.woken, self.waker = os.pipe()
         os.set_blocking(self.woken, False)
         os.set_blocking(self.waker, False)

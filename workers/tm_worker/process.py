@@ -53,7 +53,7 @@ class Executor:
 
     def serve(self) -> None:
         """Run what comes; returns when the supervisor is gone, or when user code has spoiled this process."""
-        os.register_at_fork(after_in_child=self.channel.sock.close)
+        os.register_at_fork(after_in_child=self.channel.abandon)
         while (claim := self.channel.receive()) is not None:
             job, token = claim[0], claim[1]
             began = time.monotonic()

@@ -1,0 +1,103 @@
+"""Frames arrive whole, in order, or are refused, however the bytes are cut."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tm_worker.channel import BrokenFrameError, ExecutorEnd, SupervisorEnd, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+fields = st.lists(
+    st.one_of(st.none(), st.booleans(), st.integers(0, 2**32), st.text(max_size=5), st.binary(max_size=300))
+)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[SupervisorEnd, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    yield SupervisorEnd(ours), theirs
+    ours.close()
+    theirs.close()
+
+
+@given(st.lists(fields, max_size=5), st.lists(st.integers(1, 50), min_size=1))
+def test_frames_survive_any_cut(frames: list[list[Any]], cuts: list[int]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        end = SupervisorEnd(ours)
+        data = b"".join(map(pack, frames))
+        received: list[list[Any]] = []
+        while data:
+            size = cuts[0]
+            cuts = [*cuts[1:], size]
+            theirs.sendall(data[:size])
+            data = data[size:]
+            got, ended = end.receive()
+            assert not ended
+            received += got
+        assert received == frames
+
+
+def test_bytes_stay_bytes(ends: tuple[SupervisorEnd, socket.socket]) -> None:
+    end, theirs = ends
+    value = b"\xc1 not msgpack"
+    theirs.sendall(pack([value]))
+    assert end.receive() == ([[value]], False)
+
+
+def test_nothing_yet_is_no_end(ends: tuple[SupervisorEnd, socket.socket]) -> None:
+    assert ends[0].receive() == ([], False)
+
+
+def test_what_came_before_the_end_is_heard(ends: tuple[SupervisorEnd, socket.socket]) -> None:
+    end, theirs = ends
+    theirs.sendall(pack([1]) + pack([2])[:-1])
+    theirs.close()
+    frames, ended = end.receive()
+    if not ended:
+        more, ended = end.receive()
+        frames += more
+    assert (frames, ended) == ([[1]], True)
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x01\xc1", b"\x00\x00\x00\x01\x01", b"\x00\x00\x00\x00"]
+)
+def test_rubbish_is_refused(ends: tuple[SupervisorEnd, socket.socket], rubbish: bytes) -> None:
+    end, theirs = ends
+    theirs.sendall(rubbish)
+    with pytest.raises(BrokenFrameError):
+        end.receive()
+
+
+def test_a_full_socket_does_not_block_the_sender(ends: tuple[SupervisorEnd, socket.socket]) -> None:
+    end, theirs = ends
+    for n in range(50):
+        end.send(pack([n, bytes(100_000)]))
+    assert end.wants_write
+    received = bytearray()
+    while end.wants_write:
+        received += theirs.recv(1 << 20)
+        end.flush()
+    theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):  # noqa: PT012 - until there is no more
+        while True:
+            received += theirs.recv(1 << 20)
+    assert received == b"".join(pack([n, bytes(100_000)]) for n in range(50))
+
+
+def test_an_executor_sees_the_end() -> None:
+    ours, theirs = socket.socketpair()
+    executor = ExecutorEnd(theirs)
+    ours.sendall(pack(["x"]) + pack(["y"])[:-1])
+    ours.close()
+    assert executor.receive() == ["x"]
+    assert executor.receive() is None
+    executor.close()

@@ -1,0 +1,338 @@
+"""The supervisor's decisions, event by event: no process, no server, no clock."""
+
+from __future__ import annotations
+
+import signal
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from tm import codec
+from tm.states import Outcome
+from tm.store.records import Beat, Claim, Verdict, VerdictKind
+from tm_worker.supervisor import STOP_GRACE, Ended, Retire, Run, Signal, Spawn, Supervisor
+
+if TYPE_CHECKING:
+    from tm_worker.supervisor import Action
+
+_jobs = count(1)
+
+
+def claim(task: str = "t", *, timeout: float | None = None, job: str = "") -> Claim:
+    job = job or f"run_{next(_jobs)}_1"
+    return Claim(job, f"token-{job}", "run", "g", "v1", task, 1, 0, timeout, None, b"", "")
+
+
+def ready(processes: int = 2, **options: Any) -> Supervisor:
+    """A supervisor with all its executors, numbered from 1."""
+    supervisor = Supervisor(processes, grace=10.0, chance=lambda: 0.25, **options)
+    spawned = supervisor.tick(0.0)
+    assert spawned == [Spawn(number + 1) for number in range(processes)]
+    for number in range(processes):
+        assert supervisor.born(number + 1, 0.0) == []
+    return supervisor
+
+
+def run(supervisor: Supervisor, what: Claim, now: float = 0.0) -> int:
+    """Have a claim run; the number of the executor."""
+    [action] = supervisor.granted([what], now)
+    assert isinstance(action, Run)
+    assert action.claim is what
+    return action.number
+
+
+def report(supervisor: Supervisor, number: int, what: Claim, now: float = 1.0, **fields: Any) -> list[Action]:
+    frame = {"ok": True, "value": b"\x01", "error": b"", "retry": False, "ms": 5, "leaving": False} | fields
+    return supervisor.reported(number, [what.job, what.token, *frame.values()], now)
+
+
+def last(supervisor: Supervisor) -> Ended:
+    [ended] = supervisor.ended
+    return ended
+
+
+def said(supervisor: Supervisor) -> dict[str, Any]:
+    fields = codec.decode(last(supervisor).report.error)
+    assert isinstance(fields, dict)
+    return fields
+
+
+def test_room_is_what_could_begin_now() -> None:
+    supervisor = Supervisor(2, grace=10.0)
+    assert supervisor.room == 0
+    supervisor.tick(0.0)
+    supervisor.born(1, 0.0)
+    assert supervisor.room == 1
+    supervisor.born(2, 0.0)
+    assert supervisor.room == 2
+    run(supervisor, claim())
+    assert supervisor.room == 1
+
+
+def test_a_report_is_kept_for_delivery_and_frees_the_executor() -> None:
+    supervisor = ready(1)
+    what = claim()
+    number = run(supervisor, what)
+    assert report(supervisor, number, what) == []
+    got = last(supervisor).report
+    assert (got.job, got.token, got.outcome, got.value, got.ms) == (what.job, what.token, Outcome.SUCCESS, b"\x01", 5)
+    assert supervisor.room == 1
+    assert not supervisor.held
+
+
+def test_a_failure_keeps_its_error_and_whether_to_retry() -> None:
+    supervisor = ready(1)
+    what = claim()
+    number = run(supervisor, what)
+    report(supervisor, number, what, ok=False, value=b"", error=b"E", retry=True)
+    got = last(supervisor).report
+    assert (got.outcome, got.error, got.retry, got.chance) == (Outcome.FAILED, b"E", True, 0.25)
+
+
+def test_claims_beyond_the_room_wait_for_the_next_free_executor() -> None:
+    supervisor = ready(1)
+    first, second = claim(), claim()
+    assert supervisor.granted([first, second], 0.0) == [Run(1, first)]
+    assert supervisor.room == 0
+    assert report(supervisor, 1, first) == [Run(1, second)]
+
+
+def test_a_task_goes_to_the_executor_that_ran_it_last() -> None:
+    supervisor = ready(3)
+    a, b, c = claim("a"), claim("b"), claim("c")
+    numbers = {each.task: run(supervisor, each) for each in (a, b, c)}
+    for each in (c, a, b):
+        report(supervisor, numbers[each.task], each)
+    for task, number in numbers.items():
+        assert run(supervisor, claim(task)) == number
+
+
+def test_other_work_avoids_the_executor_that_a_retry_will_look_for() -> None:
+    supervisor = ready(2)
+    flaky = claim("flaky")
+    number = run(supervisor, flaky)
+    report(supervisor, number, flaky, ok=False)
+    due = supervisor.delivered(supervisor.ended, [Verdict(VerdictKind.ACCEPTED, 5_500)], 1.0, 4_000.0)
+    assert due == [2.5]
+    assert run(supervisor, claim("other"), 1.1) != number
+    assert run(supervisor, claim("flaky"), 2.5) == number
+
+
+def test_the_executor_is_used_all_the_same_when_there_is_no_other() -> None:
+    supervisor = ready(1)
+    flaky = claim("flaky")
+    report(supervisor, run(supervisor, flaky), flaky, ok=False)
+    supervisor.delivered(supervisor.ended, [Verdict(VerdictKind.ACCEPTED, 5_000)], 1.0, 0.0)
+    assert run(supervisor, claim("other"), 1.1) == 1
+
+
+def test_a_repeated_grant_changes_nothing() -> None:
+    supervisor = ready(2)
+    what = claim()
+    run(supervisor, what)
+    assert supervisor.granted([what], 0.1) == []
+    assert len(supervisor.held) == 1
+
+
+def test_a_timeout_asks_first_and_kills_after_the_grace() -> None:
+    supervisor = ready(1)
+    what = claim(timeout=3.0)
+    run(supervisor, what, now=100.0)
+    assert supervisor.next_time() == 103.0
+    assert supervisor.tick(102.9) == []
+    assert supervisor.tick(103.0) == [Signal(1, signal.SIGTERM)]
+    assert supervisor.next_time() == 113.0
+    assert supervisor.tick(112.9) == []
+    assert supervisor.tick(113.0) == [Signal(1, signal.SIGKILL)]
+    assert supervisor.tick(114.0) == []
+    assert supervisor.died(1, -9, 0, 113.1) == [Spawn(2)]
+    assert last(supervisor).report.outcome is Outcome.TIMED_OUT
+    assert last(supervisor).report.retry
+    assert said(supervisor)["message"].startswith("the attempt ran longer than its timeout of 3 s")
+
+
+def test_a_result_that_comes_after_the_timeout_is_too_late() -> None:
+    supervisor = ready(1)
+    what = claim(timeout=1.0)
+    run(supervisor, what)
+    supervisor.tick(1.0)
+    assert report(supervisor, 1, what, now=1.5) == [Signal(1, signal.SIGKILL)]
+    assert last(supervisor).report.outcome is Outcome.TIMED_OUT
+    assert supervisor.room == 0
+    assert supervisor.died(1, -9, 0, 1.6) == [Spawn(2)]
+    assert len(supervisor.ended) == 1
+
+
+def test_a_death_is_reported_with_its_signal_and_memory() -> None:
+    supervisor = ready(1)
+    run(supervisor, claim())
+    assert supervisor.died(1, -signal.SIGKILL, 300 << 20, 2.0) == [Spawn(2)]
+    assert last(supervisor).report.outcome is Outcome.KILLED
+    assert last(supervisor).report.ms == 2000
+    assert said(supervisor) == {
+        "type": "Killed",
+        "message": "the process was ended by SIGKILL (out of memory?); it had used 300 MiB at most",
+        "traceback": "",
+        "signal": "SIGKILL",
+        "max_rss": 300 << 20,
+    }
+
+
+def test_an_exit_is_reported_with_its_code() -> None:
+    supervisor = ready(1)
+    run(supervisor, claim())
+    supervisor.died(1, 3, 0, 2.0)
+    assert said(supervisor)["exit_code"] == 3
+
+
+def test_an_executor_that_dies_at_birth_is_not_replaced_in_a_tight_circle() -> None:
+    supervisor = ready(1)
+    assert supervisor.died(1, 1, 0, 0.1) == []
+    assert supervisor.next_time() == 1.1
+    assert supervisor.tick(1.1) == [Spawn(2)]
+
+
+def test_a_fork_that_fails_is_tried_again_later() -> None:
+    supervisor = ready(1)
+    what = claim()
+    run(supervisor, what)
+    [spawn] = supervisor.died(1, -11, 0, 5.0)
+    assert isinstance(spawn, Spawn)
+    supervisor.unborn(spawn.number, 5.0)
+    assert supervisor.room == 0
+    assert supervisor.tick(5.9) == []
+    assert supervisor.tick(6.0) == [Spawn(3)]
+
+
+def test_a_claim_that_could_not_be_sent_goes_to_another() -> None:
+    supervisor = ready(2)
+    what = claim()
+    number = run(supervisor, what)
+    assert supervisor.unsent(number, 0.0) == [Run(3 - number, what)]
+    supervisor.died(number, 1, 0, 5.0)
+    assert not supervisor.ended
+    assert list(supervisor.held) == [what.job]
+
+
+def test_the_lost_are_killed_at_once_and_not_reported() -> None:
+    supervisor = ready(1)
+    what = claim()
+    run(supervisor, what)
+    assert supervisor.beaten([(what.job, "another token", Beat.LOST)], 1.0) == []
+    assert supervisor.beaten([(what.job, what.token, Beat.OK)], 1.0) == []
+    assert supervisor.beaten([(what.job, what.token, Beat.LOST)], 1.0) == [Signal(1, signal.SIGKILL)]
+    assert supervisor.beaten([(what.job, what.token, Beat.LOST)], 2.0) == []
+    assert supervisor.died(1, -9, 0, 2.0) == [Spawn(2)]
+    assert not supervisor.ended
+    assert not supervisor.held
+
+
+def test_the_cancelled_may_tidy_up() -> None:
+    supervisor = ready(1)
+    what = claim()
+    run(supervisor, what)
+    assert supervisor.beaten([(what.job, what.token, Beat.CANCEL)], 1.0) == [Signal(1, signal.SIGTERM)]
+    assert supervisor.tick(11.0) == [Signal(1, signal.SIGKILL)]
+    supervisor.died(1, -9, 0, 11.1)
+    assert not supervisor.ended
+
+
+def test_lost_before_it_began_is_just_dropped() -> None:
+    supervisor = ready(1)
+    first, second = claim(), claim()
+    supervisor.granted([first, second], 0.0)
+    assert supervisor.beaten([(second.job, second.token, Beat.LOST)], 0.5) == []
+    assert report(supervisor, 1, first) == []
+    assert not supervisor.held
+
+
+def test_a_drain_takes_no_more_and_waits() -> None:
+    supervisor = ready(2)
+    what = claim()
+    number = run(supervisor, what)
+    assert supervisor.drain(10.0, 30.0) == []
+    assert supervisor.room == 0
+    assert not supervisor.finished
+    assert report(supervisor, number, what, now=20.0) == []
+    assert supervisor.finished
+    assert last(supervisor).report.outcome is Outcome.SUCCESS
+
+
+def test_at_the_limit_of_a_drain_the_rest_is_given_back() -> None:
+    supervisor = ready(1)
+    what = claim()
+    run(supervisor, what)
+    supervisor.drain(10.0, 30.0)
+    assert supervisor.next_time() == 40.0
+    assert supervisor.tick(40.0) == [Signal(1, signal.SIGTERM)]
+    assert supervisor.tick(40.0 + STOP_GRACE) == [Signal(1, signal.SIGKILL)]
+    assert supervisor.died(1, -9, 0, 41.1) == []
+    assert supervisor.finished
+    assert last(supervisor).report.outcome is Outcome.LOST
+    assert said(supervisor)["type"] == "Drained"
+
+
+def test_the_second_drain_shortens_the_first() -> None:
+    supervisor = ready(1)
+    run(supervisor, claim())
+    supervisor.drain(10.0, 30.0)
+    assert supervisor.drain(11.0, 0.0) == [Signal(1, signal.SIGTERM)]
+
+
+def test_a_drain_gives_back_what_has_not_begun() -> None:
+    supervisor = ready(1)
+    first, second, third = claim(), claim(), claim()
+    supervisor.granted([first, second], 0.0)
+    supervisor.drain(1.0, 30.0)
+    supervisor.granted([third], 1.1)  # was on its way
+    assert [each.report.job for each in supervisor.ended] == [second.job, third.job]
+    assert {each.report.outcome for each in supervisor.ended} == {Outcome.LOST}
+
+
+def test_an_executor_is_retired_after_so_many_tasks() -> None:
+    supervisor = ready(1, max_tasks=2)
+    for _ in range(2):
+        what = claim()
+        actions = report(supervisor, run(supervisor, what), what)
+    assert actions == [Retire(1), Spawn(2)]
+    assert supervisor.died(1, 0, 0, 2.0) == []
+    assert supervisor.born(2, 2.0) == []
+    assert supervisor.room == 1
+
+
+def test_an_executor_that_leaves_is_replaced() -> None:
+    supervisor = ready(1)
+    what = claim()
+    assert report(supervisor, run(supervisor, what), what, leaving=True) == [Retire(1), Spawn(2)]
+
+
+def test_rubbish_ends_the_executor_and_its_attempt() -> None:
+    rubbish: list[list[Any]] = [
+        [],
+        ["x"],
+        ["job", "token", True, b"", b"", False, 1, False],
+        ["job", "token", "yes", None, b"", False, 1, False],
+    ]
+    for frame in rubbish:
+        supervisor = ready(1)
+        run(supervisor, claim())
+        assert supervisor.reported(1, frame, 1.0) == [Signal(1, signal.SIGKILL)]
+        assert not supervisor.ended
+        supervisor.died(1, -9, 0, 1.1)
+        assert last(supervisor).report.outcome is Outcome.KILLED
+
+
+def test_a_report_nobody_asked_for_ends_the_executor() -> None:
+    supervisor = ready(1)
+    assert report(supervisor, 1, claim()) == [Signal(1, signal.SIGKILL)]
+    assert supervisor.room == 0
+
+
+def test_without_the_nursery_everything_is_given_back() -> None:
+    supervisor = ready(2)
+    first, second, third = claim(), claim(), claim()
+    supervisor.granted([first, second, third], 0.0)
+    supervisor.abandon(1.0)
+    assert {each.report.job for each in supervisor.ended} == {first.job, second.job, third.job}
+    assert {each.report.outcome for each in supervisor.ended} == {Outcome.LOST}
+    assert supervisor.finished
+    assert supervisor.tick(5.0) == []
