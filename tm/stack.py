@@ -13,8 +13,10 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum, auto
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from tm import children
@@ -87,10 +89,13 @@ class Stack:
         graphs: all that the worker can run.
         settings: where, and with how many processes.
         scheduled: names of the graphs whose schedules count; the others wait to be submitted.
+        quiet: say only what goes wrong.
     """
 
-    def __init__(self, graphs: Sequence[Graph], settings: Settings, *, scheduled: Collection[str] = ()) -> None:
-        self.graphs, self.settings = tuple(graphs), settings
+    def __init__(
+        self, graphs: Sequence[Graph], settings: Settings, *, scheduled: Collection[str] = (), quiet: bool = False
+    ) -> None:
+        self.graphs, self.settings, self.quiet = tuple(graphs), settings, quiet
         self.scheduled = tuple(graph for graph in graphs if graph.name in scheduled)
         self._phase = Phase.UP
         self._server: EmbeddedServer | None = None
@@ -140,30 +145,38 @@ class Stack:
         self._scheduler.start()
         if front is not None:
             self._front = children.fork(lambda: self._watch_run(front), "tm-run")
-        else:
+        elif not self.quiet:
             _say(*greeting(self.graphs, self.scheduled, self.settings, datetime.now(UTC)))
 
     # what the children do
 
     def _work(self) -> int:
-        queues = dict.fromkeys(task.queue for graph in self.graphs for task in graph.tasks.values())
         self._prepare_environment()
+        # a task that prints is seen at once, also where a pipe makes Python collect lines
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(line_buffering=True)
         # the services are looked up here, so that nothing of tm depends on them
         serve = importlib.import_module("tm_worker.service").serve
-        code: int = serve(self.graphs, self.settings, queues=[*queues], processes=self.settings.processes)
+        code: int = serve(self.graphs, self._quiet())
         return code
 
     def _schedule(self) -> int:
         manual = [graph for graph in self.graphs if graph.is_manual]
         self._prepare_environment()
         serve = importlib.import_module("tm_scheduler.service").serve
-        code: int = serve([*self.scheduled, *manual], self.settings)
+        code: int = serve([*self.scheduled, *manual], self._quiet())
         return code
 
     def _watch_run(self, front: Callable[[], int]) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # the parent passes Ctrl-C on as SIGTERM
         self._prepare_environment()
         return front()
+
+    def _quiet(self) -> Settings:
+        """The services' settings: in a terminal shared with the tasks' own output, only what needs attention is said."""
+        settings = self.settings
+        return replace(settings, log_level="warning") if settings.log_level == "info" else settings
 
     def _prepare_environment(self) -> None:
         # what tasks start or submit finds its way back to this stack, wherever they change directory to

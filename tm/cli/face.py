@@ -64,7 +64,8 @@ class Face:
         """The formatter for stdout."""
         from tm.cli.render import Render
 
-        return Render(as_json=self.as_json, terminal=self.is_terminal, color=not self.no_color)
+        zone = self.settings().timezone
+        return Render(as_json=self.as_json, terminal=self.is_terminal, color=not self.no_color, zone=zone)
 
     def fail(self, error: TaskmasterError) -> None:
         """Say on stderr what went wrong."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,12 +98,17 @@ class Render:
 
         return Console(no_color=not self.color, highlight=False, emoji=False, markup=False)
 
-    def clock(self, instant: datetime | None, *, now: datetime | None = None) -> str:
+    @property
+    def zone_name(self) -> str:
+        """The zone in which times are shown."""
+        return str(self.zone or "")
+
+    def clock(self, instant: datetime | None, *, now: datetime | None = None, zone: tzinfo | None = None) -> str:
         """An instant for people: the time alone when it is today."""
         if instant is None:
             return ""
-        local = instant.astimezone(self.zone)
-        today = (now or datetime.now(self.zone)).astimezone(self.zone)
+        local = instant.astimezone(zone or self.zone)
+        today = (now or datetime.now(UTC)).astimezone(zone or self.zone)
         if local.date() == today.date():
             return f"{local:%H:%M:%S}"
         return f"{local:%a %d %b %H:%M:%S}" if local.year == today.year else f"{local:%Y-%m-%d %H:%M:%S}"
