@@ -175,6 +175,21 @@ def test_config_reaches_the_roots(site: Site) -> None:
     assert codec.decode(site.store.result(run) or b"") == [{"table": "y"}, 0]
 
 
+def test_a_task_knows_which_attempt_it_is(site: Site) -> None:
+    site.write("""
+        @task(retries=1)
+        def about(x):
+            c = tm.get_context()
+            if c.attempt == 1: raise ValueError
+            return [c.run, c.graph, c.task, c.attempt, c.tick, dict(c.params), c.idempotency_key]
+        graph = Graph("about"); graph.add_edges([about])
+    """)
+    site.worker()
+    run, *rest, key = site.result("about", x=1)
+    assert rest == ["about", "about", 2, None, {"x": 1}]
+    assert key == f"{run}/about/2"
+
+
 def test_a_task_that_kills_its_process_is_killed_and_the_worker_lives(site: Site) -> None:
     site.write("""
         @task()

@@ -146,7 +146,8 @@ class ExecutorEnd:
 
     def abandon(self) -> None:
         """Close in a forked child, whatever other threads were doing, so that it cannot be taken for the executor."""
-        os.close(self.sock.detach())
+        if (descriptor := self.sock.detach()) >= 0:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Close."""

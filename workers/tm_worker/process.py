@@ -68,24 +68,24 @@ class Executor:
 
     def _run(self, claim: list[Any]) -> tuple[bool, bytes, bytes, bool]:
         """Run one attempt. Returns success, value, error, and whether another attempt makes sense."""
-        _, token, run, graph, name, attempt, tick, params, config, inputs = claim
+        _, token, run, graph, name, attempt, tick_ms, params, config, inputs = claim
         task: AnyTask | None = None
         try:
             task = self._task(graph, name)
             given: dict[str, Any] = codec.decode(params) if params else {}
-            arguments = _arguments(task, given, config, inputs)
             context = Context(
                 run=run,
                 graph=graph,
                 task=name,
                 attempt=attempt,
                 token=token,
-                tick=None if tick is None else from_ms(tick),
-                params=given,
+                tick=None if tick_ms is None else from_ms(tick_ms),
+                params=dict(given),
             )
+            arguments = _arguments(task, given, config, inputs)
             with running(context, alone=True):
                 result = task.function(**arguments)
-            return True, self._encode(result), b"", False
+            return True, codec.encode(result, limit=self.max_message), b"", False
         except BaseException as error:  # noqa: BLE001 - SystemExit and its kind fail the task, not the executor
             again = task is not None and isinstance(error, task.retry_on)
             again = again and not isinstance(error, Fail | CodecError | UnknownTaskError)
@@ -96,9 +96,6 @@ class Executor:
             return self.graphs[graph].tasks[name]
         except KeyError:
             raise UnknownTaskError(graph, name) from None
-
-    def _encode(self, result: Any) -> bytes:
-        return codec.encode(result, limit=self.max_message)
 
     def _flush(self) -> bool:
         """Write out what the task printed. Returns whether it has spoiled the streams for those who come next."""
@@ -114,10 +111,9 @@ class Executor:
         return spoiled or _targets() != self.targets
 
 
-def _arguments(task: AnyTask, params: Mapping[str, Any], config: str, inputs: list[Any]) -> dict[str, Any]:
+def _arguments(task: AnyTask, given: dict[str, Any], config: str, inputs: list[Any]) -> dict[str, Any]:
     if inputs:
         return {name: codec.decode(value) for name, value in inputs}
-    given = dict(params)
     if config:
         given.setdefault("config", json.loads(config))
     return arguments_for_root(task, given.items())
