@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tm.errors import NotFoundError, RunFailedError
+from tm.errors import NotFoundError, RunFailedError, UnavailableError
 from tm.ids import manual_run_id
 from tm.states import FINAL_RUN_STATES, RunState
 from tm.waiting import ended, reaching
@@ -106,6 +106,32 @@ class Client:
             UnavailableError: the server cannot be reached, or was away for more than a minute.
         """
         return ended(self.store, self.where, runs, self._final_state, timeout)
+
+    def watch(self, run: str, *, every: float = 0.1) -> Iterator[RunInfo]:
+        """A run as it is, again and again, about every so many seconds, until it has ended; for live views.
+
+        The last one is of the run that has ended. A server that is away for less than a minute is waited for.
+
+        Raises:
+            NotFoundError: the server does not know the run.
+            UnavailableError: the server was away for more than a minute.
+        """
+        import time
+
+        from tm.waiting import PATIENCE
+
+        reached = time.monotonic()
+        while True:
+            try:
+                info = self.lookup.current(run)
+                reached = time.monotonic()
+                yield info
+                if not info.is_open:
+                    return
+            except UnavailableError:
+                if time.monotonic() - reached > PATIENCE:
+                    raise
+            time.sleep(every)
 
     def _final_state(self, run: str) -> RunState | None:
         state = self.state(run)

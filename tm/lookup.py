@@ -57,6 +57,20 @@ class Lookup:
             raise NotFoundError(f"there is no run {name!r}; `tm runs` lists those there are")
         return found
 
+    def current(self, run: str) -> RunInfo:
+        """A run by its whole id, as the server holds it now; the cheap look of a live view.
+
+        Raises:
+            NotFoundError: the server does not hold it.
+        """
+        view = None
+        if self._store is not None:
+            with reaching(self._where):
+                view = self._store.run(run)
+        if view is None:
+            raise NotFoundError(f"the server does not know run {run!r} (any more)")
+        return runinfo.from_view(view)
+
     def runs(self, graph: str | None = None, *, state: RunState | None = None, limit: int = 20) -> list[RunInfo]:
         """The newest runs first, without tasks, params and config."""
         rows = self._history.runs(graph, state, limit) if self._history else []
@@ -80,6 +94,15 @@ class Lookup:
             runinfo.graph(name, announced.get(name, {}), totals.get(name, 0), self.runs(name, limit=recent))
             for name in sorted({*announced, *totals} - {""})
         ]
+
+    def workers(self, graph: str) -> int:
+        """How many living workers have loaded a graph."""
+        if self._store is None:
+            return 0
+        server, keys = self._store.client, self._store.keys
+        with reaching(self._where):
+            offers = server.scan_iter(match=keys.offers("*"), count=1000)
+            return sum(bool(server.sismember(offer, graph)) for offer in offers)
 
     def forgotten(self, run: str) -> RunInfo:
         """A run that the server does not hold any more.

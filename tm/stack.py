@@ -16,8 +16,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum, auto
-from io import TextIOWrapper
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tm import children
 from tm.greeting import farewell, greeting
@@ -33,6 +32,18 @@ if TYPE_CHECKING:
 
 #: seconds between the restarts of a service that keeps dying; it counts as well after as long as the last of them
 BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Output(Protocol):
+    """Somewhere else than the terminal for what services and tasks print."""
+
+    def take_over(self) -> None:
+        """Called in each service: make standard output and standard error lead there."""
+        ...
+
+    def pass_on(self) -> None:
+        """Called in the parent, again and again, once nobody else reads what is left."""
+        ...
 
 
 class Phase(Enum):
@@ -90,12 +101,20 @@ class Stack:
         settings: where, and with how many processes.
         scheduled: names of the graphs whose schedules count; the others wait to be submitted.
         quiet: say only what goes wrong.
+        output: where services and tasks print to, where that is not this process's own standard output.
     """
 
     def __init__(
-        self, graphs: Sequence[Graph], settings: Settings, *, scheduled: Collection[str] = (), quiet: bool = False
+        self,
+        graphs: Sequence[Graph],
+        settings: Settings,
+        *,
+        scheduled: Collection[str] = (),
+        quiet: bool = False,
+        output: Output | None = None,
     ) -> None:
-        self.graphs, self.settings, self.quiet = tuple(graphs), settings, quiet
+        self.graphs, self.settings = tuple(graphs), settings
+        self.quiet, self.output = quiet, output
         self.scheduled = tuple(graph for graph in graphs if graph.name in scheduled)
         self._phase = Phase.UP
         self._server: EmbeddedServer | None = None
@@ -106,6 +125,7 @@ class Stack:
         self._exit_code = 0
         self._patience_ends: float | None = None
         self._server_check_at: float | None = None
+        self._hurry_at: float | None = None
 
     def run(self, front: Callable[[], int] | None = None) -> int:
         """Run until Ctrl-C, SIGTERM or the end of `front`, then drain.
@@ -151,11 +171,7 @@ class Stack:
     # what the children do
 
     def _work(self) -> int:
-        self._prepare_environment()
-        # a task that prints is seen at once, also where a pipe makes Python collect lines
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):
-                stream.reconfigure(line_buffering=True)
+        self._prepare_service()
         # the services are looked up here, so that nothing of tm depends on them
         serve = importlib.import_module("tm_worker.service").serve
         code: int = serve(self.graphs, self._quiet())
@@ -163,7 +179,7 @@ class Stack:
 
     def _schedule(self) -> int:
         manual = [graph for graph in self.graphs if graph.is_manual]
-        self._prepare_environment()
+        self._prepare_service()
         serve = importlib.import_module("tm_scheduler.service").serve
         code: int = serve([*self.scheduled, *manual], self._quiet())
         return code
@@ -174,9 +190,14 @@ class Stack:
         return front()
 
     def _quiet(self) -> Settings:
-        """The services' settings: in a terminal shared with the tasks' own output, only what needs attention is said."""
+        """The services' settings: beside the tasks' own output they say only what needs attention."""
         settings = self.settings
         return replace(settings, log_level="warning") if settings.log_level == "info" else settings
+
+    def _prepare_service(self) -> None:
+        self._prepare_environment()
+        if self.output is not None:
+            self.output.take_over()
 
     def _prepare_environment(self) -> None:
         # what tasks start or submit finds its way back to this stack, wherever they change directory to
@@ -217,6 +238,8 @@ class Stack:
             # not "when no run is open": another graph's run, left over in this directory, is not ours to wait for
             self._phase = Phase.DRAINING
             self._scheduler.send(signal.SIGTERM)
+        if self.output is not None and self._phase is not Phase.UP:
+            self.output.pass_on()
         for service in (self._scheduler, self._worker):
             if (code := service.ended()) is not None and not self._may_end(service):
                 delay = service.restart_later()
@@ -240,12 +263,26 @@ class Stack:
             if self._scheduler.pid is None:
                 self._phase = Phase.STOPPING
                 self._worker.send(signal.SIGTERM)
-        if self._phase is Phase.STOPPING and self._worker.pid is None:
-            self._phase = Phase.GONE
+                if self._interrupted and self._exit_code == 130:
+                    # the run was cancelled by Ctrl-C: its tasks need not be waited for
+                    self._hurry_at = time.monotonic() + 0.2
+        if self._phase is Phase.STOPPING:
+            if self._hurry_at is not None and time.monotonic() >= self._hurry_at:
+                self._hurry_at = None
+                self._worker.send(signal.SIGTERM)
+            if self._worker.pid is None:
+                self._phase = Phase.GONE
 
     def _next_deadline(self) -> float | None:
         """Seconds until something has to be done without a signal."""
-        times = [self._scheduler.restart_at, self._worker.restart_at, self._patience_ends, self._server_check_at]
+        times = (
+            self._scheduler.restart_at,
+            self._worker.restart_at,
+            self._patience_ends,
+            self._server_check_at,
+            self._hurry_at,
+            time.monotonic() + 0.05 if self.output is not None and self._phase is not Phase.UP else None,
+        )
         due = [each for each in times if each is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 

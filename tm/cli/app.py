@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ import click
 
 from tm import __version__
 from tm.cli.face import Face, shared_options
-from tm.errors import TaskmasterError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,27 +79,8 @@ def cli(face: Face, /, **options: Any) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; every error ends here, as one line (or one JSON document) and an exit code."""
+    """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     face = Face(as_json="--json" in words)
-    try:
-        # commands return their exit code, or None for 0
-        code = cli.main(words, "tm", standalone_mode=False, obj=face)
-    except click.exceptions.Abort:
-        code = 130
-    except click.ClickException as error:
-        face.complain(error.format_message(), code="usage", show=error.show)
-        code = error.exit_code
-    except TaskmasterError as error:
-        face.fail(error)
-        code = error.exit_code
-    except TimeoutError as error:
-        face.complain(str(error), code="timeout")
-        code = 124
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:
-        # the reader, as in `tm runs | head`, has seen enough; nor must the flush at exit complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    return code if isinstance(code, int) else 0
+    # commands return their exit code, or None for 0
+    return face.guard(lambda: cli.main(words, "tm", standalone_mode=False, obj=face))

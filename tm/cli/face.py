@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tm.errors import TaskmasterError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tm.cli.render import Render
     from tm.client import Client
     from tm.config import Settings
-    from tm.errors import TaskmasterError
     from tm.lookup import Lookup
 
 
@@ -66,6 +67,29 @@ class Face:
 
         zone = self.settings().timezone
         return Render(as_json=self.as_json, terminal=self.is_terminal, color=not self.no_color, zone=zone)
+
+    def guard(self, body: Callable[[], Any]) -> int:
+        """Run a command; every error ends here, as one line (or one JSON document) and an exit code."""
+        try:
+            code = body()
+        except click.exceptions.Abort:
+            return 130
+        except click.ClickException as error:
+            self.complain(error.format_message(), code="usage", show=error.show)
+            return error.exit_code
+        except TaskmasterError as error:
+            self.fail(error)
+            return error.exit_code
+        except TimeoutError as error:
+            self.complain(str(error), code="timeout")
+            return 124
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:
+            # the reader, as in `tm runs | head`, has seen enough; nor must the flush at exit complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return code if isinstance(code, int) else 0
 
     def fail(self, error: TaskmasterError) -> None:
         """Say on stderr what went wrong."""

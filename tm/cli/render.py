@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,24 +33,28 @@ STYLES = {
 
 
 class Render:
-    """Writes to stdout.
+    """Writes answers.
 
     Args:
         as_json: documents instead of text.
         terminal: a person looks at it.
         color: wanted, as far as there is a terminal and no NO_COLOR.
         zone: for times; JSON has UTC.
+        to: somewhere else than stdout.
     """
 
-    def __init__(self, *, as_json: bool, terminal: bool, color: bool, zone: tzinfo | None = None) -> None:
+    def __init__(
+        self, *, as_json: bool, terminal: bool, color: bool, zone: tzinfo | None = None, to: TextIO | None = None
+    ) -> None:
+        self._to = to or sys.stdout
         self.as_json, self.terminal = as_json, terminal
         self.color = color and terminal and not os.environ.get("NO_COLOR")
         self.zone = zone
 
     def document(self, schema: str, items: Sequence[Mapping[str, Any]]) -> None:
         """The one JSON document of a command."""
-        json.dump({"schema": schema, "items": items}, sys.stdout, ensure_ascii=False, indent=2)
-        print()
+        json.dump({"schema": schema, "items": items}, self._to, ensure_ascii=False, indent=2)
+        print(file=self._to)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, states: Sequence[str] = ()) -> None:
         """Rows under headings.
@@ -81,7 +85,7 @@ class Render:
     def line(self, *lines: str) -> None:
         """Plain text, as it is."""
         for each in lines:
-            print(each)
+            print(each, file=self._to)
 
     def styled(self, text: str, style: str) -> None:
         """One line in a style, where there are styles."""
@@ -96,7 +100,7 @@ class Render:
         """Rich's console on stdout."""
         from rich.console import Console
 
-        return Console(no_color=not self.color, highlight=False, emoji=False, markup=False)
+        return Console(file=self._to, no_color=not self.color, highlight=False, emoji=False, markup=False)
 
     @property
     def zone_name(self) -> str:

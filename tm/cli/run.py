@@ -1,0 +1,98 @@
+"""`tm run`: start a graph now and watch it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tm.cli.face import Face, pass_face
+from tm.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tm.graph import Graph
+    from tm.loader import Loaded
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tm run etl.py                         # the one graph of the file, watched until it has ended
+  tm run etl.py:report -p day=monday -p 'limits={"rows": 10}'
+  tm run etl.py --detach                # print the run's id and leave it to the stack that is running
+
+\b
+Exit codes: 0 success, 1 the run failed, 2 bad file or params, 3 no such graph, 4 refused, 5 no server,
+7 cancelled, 124 --timeout has passed, 130 interrupted.
+"""
+)
+@click.argument("target", metavar="FILE[:GRAPH]")
+@click.option("-p", "--param", "params", metavar="KEY=VALUE", multiple=True, help="A param; JSON where it parses.")
+@click.option("--wait/--detach", default=True, show_default=True, help="Watch the run, or only start it.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop watching after so long.")
+@click.option("--processes", type=click.IntRange(1, 1024), help="Of a stack of its own (TM_PROCESSES).")
+@pass_face
+def run(
+    face: Face, target: str, params: tuple[str, ...], wait: bool, timeout: float | None, processes: int | None
+) -> int:
+    """Run one graph of FILE now, whatever its schedule says.
+
+    It runs on the server of TM_URL, or on the stack that is running in this directory. With neither, a stack is
+    brought up for this run alone. Ctrl-C stops watching a run that a server has; a run of one's own it cancels.
+    """
+    from tm.cli.watch import follow
+    from tm.loader import load, split_target
+    from tm.wiring import has_server, open_client
+
+    settings = face.settings(processes=processes)
+    given = _params(params)
+    file, name = split_target(target)
+    loaded = load(file)
+    graph = _pick(loaded, file, name)
+    try:
+        graph.bind(given)
+    except TypeError as error:
+        raise click.UsageError(str(error)) from error
+    if has_server(settings):
+        return follow(face, open_client(settings), graph, given, wait=wait, timeout=timeout, own=False)
+    if not wait:
+        raise RefusedError(
+            f"--detach needs somebody to leave the run to, and nothing is running in {settings.home}; "
+            "start `tm up FILE`, set TM_URL, or leave out --detach"
+        )
+    from tm.cli.watch import output_for
+    from tm.stack import Stack
+
+    output = output_for(face)
+
+    def front() -> int:
+        return face.guard(
+            lambda: follow(face, open_client(settings), graph, given, timeout=timeout, own=True, output=output)
+        )
+
+    return Stack([*loaded.graphs.values()], settings, quiet=True, output=output).run(front)
+
+
+def _params(texts: Sequence[str]) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="-p")
+        if key in params:
+            raise click.BadParameter(f"{key!r} is given twice", param_hint="-p")
+        try:
+            params[key] = json.loads(value)
+        except ValueError:
+            params[key] = value
+    return params
+
+
+def _pick(loaded: Loaded, file: str, name: str | None) -> Graph:
+    if name is None and len(loaded.graphs) > 1:
+        choices = ", ".join(f"{file}:{each}" for each in loaded.graphs)
+        raise click.UsageError(f"{file} has {len(loaded.graphs)} graphs; name one: {choices}")
+    return loaded.graph(name)
