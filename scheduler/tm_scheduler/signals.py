@@ -45,8 +45,9 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
-        os.close(self._reader)
-        os.close(self._writer)
+        ends, self._reader, self._writer = (self._reader, self._writer), -1, -1
+        for each in ends:
+            os.close(each)
 
     def wait(self, seconds: float) -> None:
         """Sleep, until a signal comes in or somebody calls `wake`."""
@@ -55,7 +56,7 @@ class Signals:
 
     def wake(self) -> None:
         """End the sleep; may be called from any thread."""
-        with contextlib.suppress(BlockingIOError):  # full: nobody can sleep for that
+        with contextlib.suppress(OSError):  # full: nobody can sleep for that; closed: nobody sleeps any more
             os.write(self._writer, b"\0")
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
