@@ -13,8 +13,13 @@ from datetime import date, datetime, timedelta
 
 MINUTE = timedelta(minutes=1)
 NAMES = {
-    "month": {name: place for place, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)},
-    "dow": {name: place for place, name in enumerate("sun mon tue wed thu fri sat".split())},
+    "month": {
+        name: place
+        for place, name in enumerate(
+            ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
+        )
+    },
+    "dow": {name: place for place, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))},
 }
 RANGES = {
     "second": (0, 59),
@@ -39,7 +44,7 @@ PLAIN = re.compile(rf"(?:(?P<star>\*)|(?P<low>{VALUE})(?:-(?P<high>{VALUE}))?)(?
 NTH = re.compile(rf"(?P<low>{VALUE})(?:-(?P<high>{VALUE}))?\#(?P<nth>[1-5]|l)")
 
 
-class Bad(Exception):
+class Bad(Exception):  # noqa: N818 -- reads better
     """Not a cron expression."""
 
 
@@ -82,7 +87,7 @@ def read(text: str, day_rule: str = "vixie") -> Meaning:
                 raise Bad(item)
         elif item not in {"l", "lw"} and dom != "?":
             plain("dom", item)
-    weekdays = dow[1:] if dow.startswith("+") else dow
+    weekdays = dow.removeprefix("+")
     for item in weekdays.split(","):
         found = NTH.fullmatch(item)
         if found:

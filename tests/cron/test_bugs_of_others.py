@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -58,7 +58,7 @@ def test_first_version_year_ends(text: str) -> None:
     runs = list(Expression(text).between(datetime(2000, 1, 1), datetime(2030, 1, 1)))
     if text.endswith(("0", "1", "2")) and "29" not in text:
         assert {run.isoweekday() % 7 for run in runs} == {int(text[-1])}
-        assert {later - earlier for earlier, later in zip(runs, runs[1:], strict=False)} == {timedelta(days=7)}
+        assert {later - earlier for earlier, later in pairwise(runs)} == {timedelta(days=7)}
 
 
 @pytest.mark.parametrize("text", ["*/0 * * * *", "30-10 * * * *", "0 20-4 * * *", "+5 * * * *", "0 0 * janfeb *"])
@@ -233,7 +233,7 @@ def test_others_prev_skips_no_day() -> None:
     for zone in ("America/New_York", "Europe/Berlin"):
         runs = list(islice(Expression("0 12 * * *").iter_back(at("2024-12-31", zone)), 366))
         days = [run.date() for run in runs]
-        assert {earlier - later for earlier, later in zip(days, days[1:], strict=False)} == {timedelta(days=1)}
+        assert {earlier - later for earlier, later in pairwise(days)} == {timedelta(days=1)}
 
 
 def test_others_equal_values_may_repeat_in_a_list() -> None:

@@ -134,17 +134,17 @@ def test_the_zone_object_is_kept_and_need_not_be_a_zoneinfo() -> None:
     class Fixed(tzinfo):
         """No `dst`, no `fromutc`: the least a zone can be."""
 
-        def utcoffset(self, dt: datetime | None) -> timedelta:
+        def utcoffset(self, _: datetime | None) -> timedelta:
             return timedelta(hours=5, minutes=45)
 
-        def dst(self, dt: datetime | None) -> None:
+        def dst(self, _: datetime | None) -> None:
             return None
 
-        def tzname(self, dt: datetime | None) -> str:
+        def tzname(self, _: datetime | None) -> str:
             return "fixed"
 
     class Silent(Fixed):
-        def utcoffset(self, dt: datetime | None) -> None:  # type: ignore[override]
+        def utcoffset(self, _: datetime | None) -> None:  # type: ignore[override]
             return None
 
     for zone in (Fixed(), Silent(), UTC, timezone(timedelta(hours=-3)), NEW_YORK):

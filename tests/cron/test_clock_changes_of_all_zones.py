@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
 from tests.cron import oracle
+from tests.cron.effort import nightly_only
 from tm.cron import Expression
 
 TEXTS = (
@@ -116,7 +117,7 @@ def test_one_change_of_each_sort(name: str, start: datetime) -> None:
         compare(zone, change, TEXTS, random.Random(name))
 
 
-@pytest.mark.nightly
+@nightly_only
 @pytest.mark.timeout(3600)
 def test_all_changes_of_all_zones_of_20_years() -> None:
     chance = random.Random(20)
@@ -129,7 +130,7 @@ def test_all_changes_of_all_zones_of_20_years() -> None:
     assert count > 5_000
 
 
-@pytest.mark.nightly
+@nightly_only
 @pytest.mark.timeout(3600)
 def test_all_different_changes_since_1840() -> None:
     chance = random.Random(1840)
@@ -139,7 +140,7 @@ def test_all_different_changes_since_1840() -> None:
         compare(zone, change, FIXED_AND_WILDCARD, chance)
 
 
-@pytest.mark.nightly
+@nightly_only
 @pytest.mark.timeout(600)
 def test_no_zone_changes_twice_within_a_day() -> None:
     """The assumption behind `zones._DAY`."""
@@ -147,5 +148,5 @@ def test_no_zone_changes_twice_within_a_day() -> None:
         zone = ZoneInfo(name)
         found = oracle.changes(zone, datetime(1840, 1, 1), datetime(2040, 1, 1), timedelta(hours=12))
         instants = [change.instant for change in found]
-        gaps = [later - earlier for earlier, later in zip(instants, instants[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(instants)]
         assert not gaps or min(gaps) > timedelta(days=3), name

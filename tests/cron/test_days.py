@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_rare_dates_are_found(text: str, first: datetime) -> None:
 def test_the_longest_wait_is_40_years() -> None:
     expression = Expression("0 0 29 2 +sat")
     runs = list(expression.between(datetime(1900, 3, 1), datetime(2300, 3, 1)))
-    assert max(later - earlier for earlier, later in zip(runs, runs[1:], strict=False)) == timedelta(days=40 * 365 + 9)
+    assert max(later - earlier for earlier, later in pairwise(runs)) == timedelta(days=40 * 365 + 9)
 
 
 def test_a_whole_cycle_of_the_calendar() -> None:

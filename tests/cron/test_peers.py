@@ -12,7 +12,6 @@ import signal
 from collections import Counter
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -21,6 +20,7 @@ from croniter import CroniterBadDateError, CroniterError, croniter
 from cronsim import CronSim, CronSimError
 
 from tests.cron import oracle
+from tests.cron.effort import nightly_only
 from tests.cron.strategies import ZONES
 from tm.cron import CronError, Exhausted, Expression
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Answer = datetime | str | None  # a run, None for "no run", "refused" or "hangs"
 
 
-class Hangs(Exception):
+class Hangs(Exception):  # noqa: N818 -- reads better
     pass
 
 
@@ -308,7 +308,7 @@ def test_a_few_thousand_pairs() -> None:
         assert needed[name]["same"] > 1_000
 
 
-@pytest.mark.nightly
+@nightly_only
 @pytest.mark.timeout(7200)
 def test_a_hundred_thousand_pairs() -> None:
     needed = run(100_000, 2)

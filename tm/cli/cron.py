@@ -22,40 +22,31 @@ if TYPE_CHECKING:
     from tm.cron.expression import DayRule
 
 
-class Zone(click.ParamType):
-    """A name of the time zone database."""
+def _zone(_: click.Context, __: click.Parameter, name: str | None) -> tzinfo | None:
+    """The zone of that name; UTC is Python's own, which needs no database."""
+    if name is None:
+        return None
+    if name.upper() in {"UTC", "Z"}:
+        return UTC
+    from zoneinfo import ZoneInfo
 
-    name = "zone"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tzinfo:
-        """The zone; UTC stays Python's own, which needs no database."""
-        if isinstance(value, tzinfo):
-            return value
-        if value.upper() in {"UTC", "Z"}:
-            return UTC
-        from zoneinfo import ZoneInfo
-
-        try:
-            return ZoneInfo(value)
-        except (OSError, ValueError, KeyError):
-            self.fail(f"there is no time zone {value!r}; names look like Europe/Berlin", param, ctx)
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        raise click.BadParameter(f"there is no time zone {name!r}; names look like Europe/Berlin") from None
 
 
-class Moment(click.ParamType):
-    """A date and time, as RFC 3339 or without a zone; `now` is understood."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The time as it was written: naive without an offset."""
-        if isinstance(value, datetime):
-            return value
-        if value == "now":
-            return datetime.now(UTC)
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a time such as 2026-11-24T04:30 or 2026-11-24T04:30:00Z", param, ctx)
+def _moment(_: click.Context, __: click.Parameter, text: str | None) -> datetime | None:
+    """A date and time as it was written: naive without an offset; `now` is understood."""
+    if text is None:
+        return None
+    if text == "now":
+        return datetime.now(UTC)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        message = f"{text!r} is not a time such as 2026-11-24T04:30 or 2026-11-24T04:30:00Z"
+        raise click.BadParameter(message) from None
 
 
 class BadExpression(click.ClickException):
@@ -76,7 +67,14 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="When a day must be in both day fields: if either begins with *, only beside a bare *, or always.",
         ),
-        click.option("--tz", type=Zone(), default="UTC", show_default=True, help="Zone the schedule is read in."),
+        click.option(
+            "--tz",
+            metavar="ZONE",
+            callback=_zone,
+            default="UTC",
+            show_default=True,
+            help="Zone the schedule is read in.",
+        ),
         click.argument("expression"),
     ):
         command = option(command)
@@ -94,7 +92,9 @@ def cron_group() -> None:
 @cron_group.command("next")
 @_common
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many.")
-@click.option("--from", "start", type=Moment(), default="now", help="Start (not included); now by default.")
+@click.option(
+    "--from", "start", metavar="TIME", callback=_moment, default="now", help="Start (not included); now by default."
+)
 @click.pass_context
 def next_command(ctx: click.Context, /, **options: Any) -> None:
     """Show the next times."""
@@ -104,7 +104,9 @@ def next_command(ctx: click.Context, /, **options: Any) -> None:
 @cron_group.command("prev")
 @_common
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many.")
-@click.option("--from", "start", type=Moment(), default="now", help="Start (not included); now by default.")
+@click.option(
+    "--from", "start", metavar="TIME", callback=_moment, default="now", help="Start (not included); now by default."
+)
 @click.pass_context
 def prev_command(ctx: click.Context, /, **options: Any) -> None:
     """Show the previous times, latest first."""
@@ -136,8 +138,10 @@ def _show_times(
 
 @cron_group.command("match")
 @_common
-@click.argument("time", type=Moment(), required=False)
-@click.option("--from", "start", type=Moment(), default="now", help="The time to look at, if not an argument.")
+@click.argument("time", callback=_moment, required=False)
+@click.option(
+    "--from", "start", metavar="TIME", callback=_moment, default="now", help="The time to look at, if not an argument."
+)
 @click.pass_context
 def match_command(
     ctx: click.Context,
@@ -163,7 +167,9 @@ def match_command(
 
 @cron_group.command("explain")
 @_common
-@click.option("--from", "start", type=Moment(), default="now", help="Look for odd days of --tz from then on.")
+@click.option(
+    "--from", "start", metavar="TIME", callback=_moment, default="now", help="Look for odd days of --tz from then on."
+)
 @click.pass_context
 def explain_command(
     ctx: click.Context,
@@ -199,8 +205,12 @@ def explain_command(
 
 @cron_group.command("lint")
 @click.argument("sources", nargs=-1, required=True, metavar="FILE|EXPRESSION...")
-@click.option("--tz", type=Zone(), help="Also warn about the clock changes of this zone in the coming year.")
-@click.option("--from", "start", type=Moment(), default="now", help="Where that year begins; now by default.")
+@click.option(
+    "--tz", metavar="ZONE", callback=_zone, help="Also warn about the clock changes of this zone in the coming year."
+)
+@click.option(
+    "--from", "start", metavar="TIME", callback=_moment, default="now", help="Where that year begins; now by default."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
 @click.pass_context
 def lint_command(
@@ -208,8 +218,8 @@ def lint_command(
 ) -> None:
     """Look for errors and traps in crontabs, graph files and single expressions.
 
-    Files that end in .py are read as graph files (the text of every `schedule=` of a Graph; nothing is imported), others
-    as crontabs, - is a crontab on stdin. Exit code 6 when anything was found.
+    Files that end in .py are read as graph files (the text of every `schedule=` of a Graph; nothing is imported),
+    others as crontabs, - is a crontab on stdin. Exit code 6 when anything was found.
     """
     from tm.cli.cron_lint import Finding, lint_crontab, lint_expression, lint_graph_file
 
@@ -255,7 +265,10 @@ def _read(text: str, day_rule: DayRule, key: str | None) -> Expression:
 
 def _in_zone(at: datetime, tz: tzinfo) -> datetime:
     """A time without offset is one of the zone; others are moved there."""
-    return at.replace(tzinfo=tz) if at.tzinfo is None else at.astimezone(tz)
+    try:
+        return at.replace(tzinfo=tz) if at.tzinfo is None else at.astimezone(tz)
+    except OverflowError:
+        raise click.UsageError(f"{at.isoformat()} is outside of the calendar in {tz}") from None
 
 
 def _rfc3339(at: datetime) -> str:

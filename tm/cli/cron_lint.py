@@ -138,8 +138,7 @@ def _lint(
         yield _finding(file, line, column, "no-run-left", "all of its years are over", text)
     # A job of every hour is expected to follow the clock; one that is tied to some hours is not.
     if tz is not None and not follows_the_clock(expression):
-        at = start.replace(tzinfo=tz) if start.tzinfo is None else start.astimezone(tz)
-        for change in odd_days(expression, at):
+        for change in odd_days(expression, start.replace(tzinfo=tz)):
             yield _finding(file, line, column, "clock-change", f"{tz}, {change}", text)
 
 

@@ -33,7 +33,7 @@ class CronError(ValueError):
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
-class Exhausted(ValueError):
+class Exhausted(ValueError):  # noqa: N818 -- no error of the caller: the end of the runs
     """No run is left in that direction: the year field is used up, or the calendar (years 1 to 9999) is."""
 
 

@@ -6,6 +6,8 @@ surprise (`tm.cron.traps`).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from tm.cron.days import ALL_DAYS
 from tm.cron.fields import DAY_NAMES, FIRST_YEAR, MONTH_NAMES, YEAR
 from tm.cron.traps import notes
@@ -96,7 +98,7 @@ def _stepped(values: list[int], size: int, unit: str) -> str:
 
 
 def _even(values: Sequence[int]) -> bool:
-    return len({later - earlier for earlier, later in zip(values, values[1:], strict=False)}) == 1
+    return len({later - earlier for earlier, later in pairwise(values)}) == 1
 
 
 def _plural(unit: str, values: list[int]) -> str:

@@ -98,7 +98,7 @@ class Expression:
     def _between(self, start: datetime, end: datetime) -> Iterator[datetime]:
         offset = end.utcoffset()
         if offset is not None:
-            # Two times of one zone would be compared by the wall clock; of a fixed offset they are compared as instants.
+            # Two times of one zone would be compared by the wall clock; with a fixed offset, as instants.
             end = end.replace(tzinfo=timezone(offset), fold=0)
         try:
             run = zones.run_at(self._plan, start) or self.next(start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tm.cron.fields import DOM, ORDER, YEAR, Field
-from tm.cron.parse import Refusal
+from tm.cron.parse import Refusal, short
 
 
 def resolve(fields: list[str] | tuple[str, ...], key: str | None) -> list[str]:
@@ -23,7 +23,7 @@ def _item(field: Field, item: str, key: str | None) -> str:
     if not slash:
         return str(low + number % (high - low + 1))
     if not step_text.isdecimal() or not step_text.strip("0"):
-        raise Refusal(f"{step_text!r} is not a step of at least 1", field, item, "/" + step_text)
+        raise Refusal(f"{short(step_text)!r} is not a step of at least 1", field, item, "/" + step_text)
     step = int(step_text.lstrip("0")[:4])
     # A step beyond the range has one value, and any of the range may be it.
     start = low + number % min(step, high - low + 1)
@@ -39,7 +39,7 @@ def _bounds(field: Field, item: str, base: str) -> tuple[int, int]:
     first, dash, last = base[2:-1].partition("-")
     low, high = field.values.get(first, -1), field.ends.get(last, -1)
     if not (base.startswith("h(") and base.endswith(")") and dash) or low < 0 or high < 0:
-        raise Refusal(f"{item!r} is not H, H/n, H(a-b) or H(a-b)/n", field, item, item)
+        raise Refusal(f"{short(item)!r} is not H, H/n, H(a-b) or H(a-b)/n", field, item, item)
     if low > high:
         raise Refusal(f"the range {first}-{last} runs backwards", field, item, f"{first}-{last}")
     return low, high

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tm.cron.plan import Plan
 
 _DAY, _MICROSECOND = timedelta(days=1), timedelta(microseconds=1)
+_EARLIEST, _LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
 
 
 def odd_days(expression: Expression, start: datetime, days: int = 366) -> list[str]:
@@ -29,7 +30,8 @@ def odd_days(expression: Expression, start: datetime, days: int = 366) -> list[s
 
 def _changes(start: datetime, tz: tzinfo, days: int) -> Iterator[tuple[datetime, datetime]]:
     """The last wall time before each change of offset and the first one after it (naive; the later first: a gap)."""
-    at = start.astimezone(UTC).replace(microsecond=0)
+    # At the ends of the calendar there is no year to look at.
+    at = min(max(start, _EARLIEST), _LATEST).astimezone(UTC).replace(microsecond=0)
     for _ in range(days):
         low, high = at, at + _DAY
         if _offset(low, tz) != _offset(high, tz):

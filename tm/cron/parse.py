@@ -82,7 +82,7 @@ def _check_characters(text: str) -> None:
     start = text.find(body)
     for place, letter in enumerate(body):
         if not (" " <= letter <= "~" or letter == "\t"):
-            raise Refusal(f"the character {ascii(letter)} has no place in it", piece=letter, place=start + place)
+            raise Refusal(f"the character {letter!a} has no place in it", piece=letter, place=start + place)
 
 
 def _plan(fields: list[str] | tuple[str, ...], day_rule: str) -> Plan:
@@ -168,7 +168,7 @@ def _span(field: Field, item: str, text: str) -> int:
             if high < 0:
                 high = _value(field, item, last)
             if low > high:
-                raise Refusal(f"the range {_short(base)} runs backwards", field, item, base)
+                raise Refusal(f"the range {short(base)} runs backwards", field, item, base)
     combs = field.combs
     # A step beyond the range leaves its first value.
     return (combs[step] if step < len(combs) else 1) << low & (2 << high) - 1
@@ -177,7 +177,7 @@ def _span(field: Field, item: str, text: str) -> int:
 def _step(field: Field, item: str, text: str) -> int:
     digits = text.lstrip("0")
     if not text.isdecimal():
-        raise Refusal(f"{_short(text)!r} is not a step" if text else "the step is missing", field, item, "/" + text)
+        raise Refusal(f"{short(text)!r} is not a step" if text else "the step is missing", field, item, "/" + text)
     if not digits:
         raise Refusal("a step is at least 1", field, item, "/" + text)
     # No range has 1,000 values, and int() refuses numbers of some thousands of digits.
@@ -190,15 +190,15 @@ def _value(field: Field, item: str, text: str) -> int:
     if value is not None:
         return value
     if text.isdecimal():
-        raise Refusal(f"{_short(text)} is not in {field.low}-{field.high}", field, item, text)
+        raise Refusal(f"{short(text)} is not in {field.low}-{field.high}", field, item, text)
     if not item:
         raise Refusal("a value is missing", field, item, text)
     if not text:
-        raise Refusal(f"a value is missing in {_short(item)!r}", field, item, item)
+        raise Refusal(f"a value is missing in {short(item)!r}", field, item, item)
     kinds = f"a number from {field.low} to {field.high}"
     if field.names:
         kinds += f" or a name ({field.names[0]} to {field.names[-1]})"
-    raise Refusal(f"{_short(text)!r} is not {kinds}", field, item, text)
+    raise Refusal(f"{short(text)!r} is not {kinds}", field, item, text)
 
 
 def days_of_month(text: str) -> tuple[int, tuple[int, bool, int] | None]:
@@ -231,9 +231,9 @@ def _days_before_last(item: str) -> int:
         return 0
     digits = item[2:].lstrip("0") or "0"
     if item[1] != "-" or not item[2:].isdecimal():
-        raise Refusal(f"{_short(item)!r} is not L, LW or L-n", DOM, item, item)
+        raise Refusal(f"{short(item)!r} is not L, LW or L-n", DOM, item, item)
     if len(digits) > 2 or int(digits) > 30:
-        raise Refusal(f"{_short(digits)} is not in 0-30", DOM, item, item[1:])
+        raise Refusal(f"{short(digits)} is not in 0-30", DOM, item, item[1:])
     return int(digits)
 
 
@@ -250,7 +250,7 @@ def days_of_week(text: str) -> tuple[int, tuple[int, int, int, int, int, int] | 
         elif "#" in item:
             base, _, nth = item.partition("#")
             if nth not in _NTHS:
-                raise Refusal(f"{_short(nth)!r} is not 1-5 or L", DOW, item, "#" + nth)
+                raise Refusal(f"{short(nth)!r} is not 1-5 or L", DOW, item, "#" + nth)
             if "/" in base or "*" in base:
                 raise Refusal("only a day or a range of days can have a #", DOW, item, base)
             special[_NTHS[nth]] |= _span(DOW, item, base)
@@ -269,7 +269,7 @@ def _folded(bits: int) -> int:
     return (bits | bits >> 7) & 127
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """A piece for a message; the caret shows all of it."""
     return text if len(text) <= 40 else text[:40] + "..."
 

@@ -104,11 +104,13 @@ def _hint(field: Field, refusal: Refusal) -> str:
 
 def _wrapped(field: Field, item: str) -> str:
     """`fri-mon` as the list it means, `22-2` as two ranges."""
-    base, slash, step = item.partition("/")
-    first, _, last = base.partition("#")[0].partition("-")
-    low, high = field.values.get(first, -1), field.ends.get(last, -1)
-    if low < 0 or high < 0 or slash or "#" in item:
-        return f"{first}-{field.high} and {field.low}-{last} are two items of a list" if step == "" else ""
+    base, slash, _ = item.partition("/")
+    first, _, last = base.partition("-")
+    if item.startswith("h"):
+        return "write H(low-high)"
+    if slash or "#" in item:
+        return "write two ranges, each with its own step or #"
+    low, high = field.values[first.lstrip("0") or "0"], field.ends[last.lstrip("0") or "0"]
     if field is DOW:
         days = [place % 7 for place in range(low, high % 7 + 8)]
         return "write " + ",".join(WEEKDAYS[day] if first.isalpha() else str(day) for day in days)
@@ -134,7 +136,7 @@ def _not_fields(text: str) -> CronError:
             text=text,
             hint="five fields: minute hour day-of-month month day-of-week",
         )
-    start = text.index(text.split()[0])
+    start = text.index(text.split(maxsplit=1)[0])
     if words[0] == "@reboot":
         return CronError(
             "@reboot is no schedule: it names an event, not a time",

@@ -10,7 +10,10 @@ from datetime import datetime, tzinfo
 from tm.cron.days import CYCLE, SHAPES, YEAR_KINDS
 from tm.cron.errors import Exhausted
 from tm.cron.fields import FIRST_YEAR
-from tm.cron.plan import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tm.cron.plan import Plan
 
 
 def after(plan: Plan, at: datetime, tz: tzinfo | None) -> datetime:

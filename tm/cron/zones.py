@@ -1,8 +1,9 @@
 """Runs in a time zone: what a schedule means on the days when clocks are changed.
 
-A *wildcard* schedule (second, minute or hour begins with `*`) runs at every instant whose wall clock matches. A *fixed*
-one runs once for each matching wall time: at its first reading when the clock shows it twice, at the first instant after
-the gap when a gap of up to three hours skips it, never when a longer one does (only moves of the date line are longer).
+A *wildcard* schedule (second, minute or hour begins with `*`) runs at every instant whose wall clock matches. A
+*fixed* one runs once for each matching wall time: at its first reading when the clock shows it twice, at the first
+instant after the gap when a gap of up to three hours skips it, never when a longer one does (only moves of the date
+line are longer).
 
 The search happens on the wall calendar. A result is accepted at once when the zone shows that neither it nor the start
 is near a change; otherwise the exact rules below decide. They ask the zone for nothing but `utcoffset` with fold 0 and
@@ -16,7 +17,10 @@ from datetime import datetime, timedelta, tzinfo
 
 from tm.cron import search
 from tm.cron.errors import Exhausted
-from tm.cron.plan import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tm.cron.plan import Plan
 
 LONGEST_GAP_TO_CATCH_UP = timedelta(hours=3)  # as Debian's cron; gaps beyond it are moves of the date line
 _MICROSECOND, _SECOND, _MINUTE = timedelta(microseconds=1), timedelta(seconds=1), timedelta(minutes=1)
@@ -99,8 +103,8 @@ def _run_in(
     if plan.wildcard:
         return None
     # Or does a gap with a skipped run end here? Then the second before it, or `whole` itself, is in the gap.
-    for probe in (whole, whole - _SECOND if whole - datetime.min > _SECOND else whole):
-        change = _change(probe, tz)
+    for back in (0, 1) if whole.toordinal() > 1 else (0,):
+        change = _change(whole - back * _SECOND, tz)
         if change and change.skipped and whole <= change.end < whole + length and _catches_up(plan, change):
             return change.end.replace(tzinfo=tz)
     return None
