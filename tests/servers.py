@@ -10,11 +10,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
 from tests.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def server_binary() -> str | None:
@@ -45,12 +49,13 @@ def _die_with_parent() -> None:
 class Server:
     """One server process; `port=0` and a socket in a short temporary directory, or TCP on `port` as well."""
 
-    def __init__(self, *, persist: bool = False, port: int = 0) -> None:
+    def __init__(self, *, persist: bool = False, port: int = 0, options: Mapping[str, object] | None = None) -> None:
         # unix socket paths are limited to about 100 characters, pytest's tmp_path is not
         self.home = Path(tempfile.mkdtemp(prefix="tmtest-"))
         self.socket = self.home / "s.sock"
         self.persist = persist
         self.port = port
+        self.options = dict(options or {})  #: the server's own settings, over ours
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -76,7 +81,7 @@ class Server:
             "appendonly": "yes" if self.persist else "no",
             "logfile": self.home / "server.log",
             "enable-debug-command": "local",
-        }
+        } | self.options
         command = [binary, *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
         self.socket.unlink(missing_ok=True)
         self.process = subprocess.Popen(
@@ -91,9 +96,7 @@ class Server:
         assert self.process is not None
         if self.process.poll() is not None:
             log = self.home / "server.log"
-            raise AssertionError(
-                f"test server ended: {log.read_text()[-2000:] if log.exists() else 'no log'}"
-            )
+            raise AssertionError(f"test server ended: {log.read_text()[-2000:] if log.exists() else 'no log'}")
         client = self.client()
         try:
             return bool(client.ping())
