@@ -271,6 +271,42 @@ def test_at_the_limit_of_a_drain_the_rest_is_given_back() -> None:
     assert said(supervisor)["type"] == "Drained"
 
 
+def test_a_result_that_beats_the_end_of_a_drain_counts() -> None:
+    supervisor = ready(1)
+    what = claim()
+    run(supervisor, what)
+    supervisor.drain(0.0, 0.0)
+    assert report(supervisor, 1, what, now=0.5) == [Signal(1, signal.SIGKILL)]
+    assert last(supervisor).report.outcome is Outcome.SUCCESS
+    assert supervisor.finished
+
+
+def test_a_failure_at_the_end_of_a_drain_is_our_doing() -> None:
+    supervisor = ready(1)
+    what = claim()
+    run(supervisor, what)
+    supervisor.drain(0.0, 0.0)
+    report(supervisor, 1, what, now=0.5, ok=False)
+    assert last(supervisor).report.outcome is Outcome.LOST
+
+
+def test_an_executor_that_hangs_up_but_lives_is_ended() -> None:
+    supervisor = ready(1)
+    supervisor.hung_up(1, 5.0)
+    assert supervisor.room == 0
+    assert supervisor.next_time() == 6.0
+    assert supervisor.tick(6.0) == [Signal(1, signal.SIGKILL)]
+    assert supervisor.died(1, -9, 0, 6.1) == [Spawn(2)]
+
+
+def test_a_death_after_the_end_of_the_stream_tells_its_own_reason() -> None:
+    supervisor = ready(1)
+    run(supervisor, claim())
+    supervisor.hung_up(1, 1.0)
+    supervisor.died(1, -signal.SIGSEGV, 0, 1.1)
+    assert said(supervisor)["signal"] == "SIGSEGV"
+
+
 def test_the_second_drain_shortens_the_first() -> None:
     supervisor = ready(1)
     run(supervisor, claim())

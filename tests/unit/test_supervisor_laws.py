@@ -89,6 +89,13 @@ class Life(RuleBasedStateMachine):
         self.dropped.add(held.claim.job)
         self.obey(self.supervisor.beaten([(held.claim.job, held.claim.token, beat)], self.now))
 
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def hang_up(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.alive)))
+        self.asked_to_end.add(number)  # gets no more work
+        self.supervisor.hung_up(number, self.now)
+
     @rule(limit=st.floats(0.0, 2.0))
     def drain(self, limit: float) -> None:
         self.obey(self.supervisor.drain(self.now, limit))

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from tm import codec, ids
 from tm.logs import get_logger
 from tm.states import Outcome
-from tm.store.records import Ask, Grant, Verdict, VerdictKind
+from tm.store.records import Ask, Claim, Grant, Verdict, VerdictKind
 from tm_worker.outage import AWAY, Outage
 from tm_worker.spool import Spool
 from tm_worker.supervisor import Action, Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tm.store.store import Store
@@ -45,6 +45,10 @@ class Exchange:
     """Talks to the server on behalf of a supervisor.
 
     Args:
+        queues: to take work from, in strict order.
+        versions: of the graphs as we have loaded them, by name.
+        home: where the spool is.
+        where: the server, for the log.
         register: makes this worker known; called again after each outage, for the server may have lost it.
     """
 
@@ -55,6 +59,7 @@ class Exchange:
         supervisor: Supervisor,
         *,
         queues: Sequence[str],
+        versions: Mapping[str, str],
         lease: float,
         home: Path,
         where: str,
@@ -68,6 +73,7 @@ class Exchange:
         self.done = 0  #: attempts delivered
         self._store, self._worker, self._supervisor = store, worker, supervisor
         self._queues, self._lease_ms = tuple(queues), int(lease * 1000)
+        self._versions, self._warned = versions, set[tuple[str, str]]()
         self._home, self._register = home, register
         self._spool: Spool | None = None
         self._open: tuple[Ask, list[Ended]] | None = None
@@ -131,6 +137,7 @@ class Exchange:
     def turn(self, now: float) -> list[Action]:
         """Say what is to be said now. Returns what the supervisor makes of the answers."""
         if not self.outage.may_try(now):
+            self.spool()
             return []
         if not self.registered and not self._try(self._introduce, now):
             return []
@@ -224,9 +231,23 @@ class Exchange:
                 self._rest = FIRST_REST
         if grant.claims:
             self._server_ahead = grant.claims[-1].claimed_ms - now * 1000
+            for claim in grant.claims:
+                if claim.version != self._versions.get(claim.graph):
+                    self._warn_of_version(claim)
         actions = self._supervisor.granted(grant.claims, now)
         self._notice(now)
         return actions
+
+    def _warn_of_version(self, claim: Claim) -> None:
+        if (claim.graph, claim.version) not in self._warned:
+            self._warned.add((claim.graph, claim.version))
+            log.warning(
+                "a run was planned by another version of its file; the tasks as loaded here are used",
+                graph=claim.graph,
+                run=claim.run,
+                planned=claim.version,
+                loaded=self._versions.get(claim.graph, "none"),
+            )
 
     def _suspend(self, now: float) -> None:
         if not self.suspended:

@@ -52,7 +52,7 @@ class Loop:
         waker: Waker,
         *,
         drain: float,
-        ready: Callable[[], None] | None = None,
+        ready: Callable[[], None],
     ) -> None:
         self.broken = False  #: the nursery is gone
         self._supervisor, self._exchange = supervisor, exchange
@@ -67,21 +67,19 @@ class Loop:
     def run(self, burst: bool = False) -> int:
         """Work. Returns how many attempts were delivered."""
         started = False
-        with self._waker.catching(signal.SIGTERM, signal.SIGINT):
-            while True:
-                now = time.monotonic()
-                self._carry_out(self._supervisor.tick(now))
-                self._carry_out(self._exchange.turn(now))
-                if self._exchange.registered and not started:
-                    started = True
-                    self._heart.start()
-                    if self._ready is not None:
-                        self._ready()
-                if self._over(time.monotonic(), burst):
-                    break
-                if not burst:
-                    self._listen()
-                self._wait()
+        while True:
+            now = time.monotonic()
+            self._carry_out(self._supervisor.tick(now))
+            self._carry_out(self._exchange.turn(now))
+            if self._exchange.registered and not started:
+                started = True
+                self._heart.start()
+                self._ready()
+            if self._over(time.monotonic(), burst):
+                break
+            if not burst:
+                self._listen()
+            self._wait()
         if not self._exchange.quiet:
             self._exchange.spool()
             log.warning("the server is away; results that it has not got are kept for the next worker")
@@ -123,7 +121,7 @@ class Loop:
             self._supervisor.next_time(),
             self._exchange.next_time(now),
             self._bell.overdue_at(),
-            self._give_up_at,
+            self._give_up_at if self._supervisor.finished else None,
         ]
         known = [each for each in times if each is not None]
         timeout = max(0.0, min(known) - now) if known else None
@@ -134,6 +132,8 @@ class Loop:
             self._lose_bell(TimeoutError("no answer from the server"))
 
     def _on_bell(self, sock: Any, _: int) -> None:
+        if not self._bell.armed:
+            return  # called off meanwhile
         self._selector.unregister(sock)
         try:
             job = self._bell.answer()
@@ -215,15 +215,18 @@ class Loop:
             self.broken = True
             self._give_up_at = now + self._drain
             self._selector.unregister(self._nursery)
+            for number in list(self._channels):
+                self._hear_out(number)
             self._supervisor.abandon(now)
 
     def _hear_out(self, number: int) -> None:
         """Read what a dead executor still said: it may have reported before it died."""
-        if number in self._channels:
-            self._on_executor(number)
+        self._on_executor(number)
 
     def _on_executor(self, number: int, events: int = selectors.EVENT_READ) -> None:
-        stream = self._channels[number]
+        stream = self._channels.get(number)
+        if stream is None:
+            return  # closed meanwhile
         now = time.monotonic()
         if events & selectors.EVENT_WRITE:
             with contextlib.suppress(OSError):  # its death is news of the nursery
@@ -242,6 +245,7 @@ class Loop:
             self._carry_out(self._supervisor.reported(number, frame, now))
         if ended and number in self._channels:
             self._close(number)
+            self._supervisor.hung_up(number, now)
 
     def _watch(self, number: int, stream: channel.SupervisorEnd) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if stream.wants_write else 0)

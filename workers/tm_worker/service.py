@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -117,6 +119,7 @@ def _supervise(
     from tm_worker.worker import TmWorker, worker_name
 
     logs.configure(settings.log_level, settings.log_format)
+    log = logs.get_logger("worker")
     client, heart_client = connect(settings.server_url()), connect(settings.server_url())
     store = Store(client, settings.namespace, result_ttl=settings.result_ttl)
     heart_store = Store(heart_client, settings.namespace, result_ttl=settings.result_ttl)
@@ -139,6 +142,7 @@ def _supervise(
         worker,
         supervisor,
         queues=queues,
+        versions={name: graph.plan.version for name, graph in graphs.items()},
         lease=settings.lease,
         home=settings.home,
         where=settings.server_url(),
@@ -155,14 +159,21 @@ def _supervise(
         wake=waker.wake,
     )
     bell = Bell(client, store.bell_keys(queues))
-    loop = Loop(supervisor, exchange, nursery, bell, heart, waker, drain=settings.drain, ready=ready)
+
+    def known() -> None:
+        log.info("worker ready", worker=worker.name, queues=",".join(queues), processes=processes, graphs=len(graphs))
+        if ready is not None:
+            ready()
+
+    loop = Loop(supervisor, exchange, nursery, bell, heart, waker, drain=settings.drain, ready=known)
     worker.loop = loop.run
-    worker.work(burst=burst)
-    try:
-        store.retire(worker.name)
-        worker.register_death()  # type: ignore[no-untyped-call]
-    except AWAY:
-        pass  # forgotten when its entries expire
+    with waker.catching(signal.SIGTERM, signal.SIGINT):
+        worker.work(burst=burst)
+        # if the server is away, it will forget us when our entries expire
+        with contextlib.suppress(*AWAY):
+            store.retire(worker.name)
+            worker.register_death()  # type: ignore[no-untyped-call]
+    log.info("worker ended", worker=worker.name, attempts=exchange.done)
     client.close()
     heart_client.close()
     return 1 if loop.broken else 0

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 STOP_GRACE = 1.0
 #: seconds to wait before the next fork after one failed or an executor died at birth
 RESPAWN_DELAY = 1.0
+#: seconds between the end of an executor's stream and its death
+HANG_UP_GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Executor:
     ran: int = 0
     held: Held | None = None
     doomed: bool = False  #: gets no more work
+    kill_at: float | None = None  #: it has closed its stream, so it had better die by itself until then
 
 
 class Supervisor:
@@ -157,6 +160,7 @@ class Supervisor:
                 times.append(held.kill_at)
             elif held.ending is None and held.claim.timeout is not None:
                 times.append(held.since + held.claim.timeout)
+        times += [each.kill_at for each in self.executors.values() if each.kill_at is not None]
         if self._missing:
             times.append(self._spawn_at)
         return min(times) if times else None
@@ -261,8 +265,8 @@ class Supervisor:
         _, _, success, value, error, retry, milliseconds, leaving = frame
         executor.held = None
         executor.ran += 1
-        if held.ending is not None:
-            # too late; nobody knows in which state this process is
+        if held.ending is not None and not (held.ending is Ending.DRAIN and success):
+            # too late, or because of our signal; nobody knows in which state this process is
             self._end_of_killed(held, 0, 0, now)
             executor.doomed = True
             return [Signal(number, signal.SIGKILL)]
@@ -277,11 +281,21 @@ class Supervisor:
             chance=0.0 if success else self._chance(),
         )
         self._deliver(held, report)
+        if executor.doomed:
+            return [Signal(number, signal.SIGKILL)]
         if leaving or (self.max_tasks is not None and executor.ran >= self.max_tasks):
             del self.executors[number]
             return [Retire(number), *self.tick(now)]
         self._idle[number] = None
         return self._assign(now)
+
+    def hung_up(self, number: int, now: float) -> None:
+        """An executor's stream has ended. As a rule it is dead, and the news of that are on their way."""
+        executor = self.executors.get(number)
+        if executor is not None and executor.kill_at is None:
+            self._idle.pop(number, None)
+            executor.doomed = True
+            executor.kill_at = now + HANG_UP_GRACE
 
     def broken(self, number: int, now: float) -> list[Action]:
         """An executor sent rubbish: something in it has got hold of the stream. It ends."""
@@ -384,6 +398,10 @@ class Supervisor:
                 actions.append(Signal(held.executor, signal.SIGKILL))
             elif held.ending is None and held.claim.timeout is not None and now >= held.since + held.claim.timeout:
                 actions += self._stop(held, Ending.TIMED_OUT, now, self.grace)
+        for executor in self.executors.values():
+            if executor.kill_at is not None and now >= executor.kill_at:
+                executor.kill_at = None
+                actions.append(Signal(executor.number, signal.SIGKILL))
         if now >= self._spawn_at:
             for _ in range(self._missing):
                 number = next(self._numbers)
