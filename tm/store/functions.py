@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _ALLOWED_WHEN_FULL = frozenset(
     {"take", "finish", "beat", "lead", "resign", "reap", "promote", "ring", "expire", "cancel", "hand_back"},
 )
+#: what the functions share, in the order in which one builds on the other
+_SHARED = ("_base", "_plans", "_runs", "_work")
 _NAMES = (*sorted(_ALLOWED_WHEN_FULL), "define", "start", "tick")
 
 
@@ -32,14 +34,14 @@ class Library:
     """
 
     def __init__(self, clock: str | None = None) -> None:
-        parts = [clock if clock is not None else _source("_clock"), _source("_lib")]
+        parts = [clock if clock is not None else _source("_clock"), *map(_source, _SHARED)]
         digest = hashlib.blake2s("".join([*parts, *map(_source, _NAMES)]).encode(), digest_size=5).hexdigest()
         self.name = f"tm_{digest}"
         for name in _NAMES:
             flags = "'allow-oom'" if name in _ALLOWED_WHEN_FULL else ""
             parts.append(
                 f"redis.register_function{{ function_name = '{self.name}_{name}', flags = {{ {flags} }},\n"
-                f"callback = (function()\n{_source(name)}\nend)() }}"
+                f"callback = operation((function()\n{_source(name)}\nend)()) }}"
             )
         self.source = f"#!lua name={self.name}\n" + "\n".join(parts)
         self._functions = {name: f"{self.name}_{name}" for name in _NAMES}

@@ -1,4 +1,4 @@
-"""The names of all keys, for Python; `lua/_lib.lua` has them for the functions."""
+"""The names of all keys, for Python; `lua/_base.lua` has them for the functions."""
 
 from __future__ import annotations
 
@@ -73,6 +73,11 @@ class Keys:
     def deadlines(self) -> str:
         """Zset: open runs that may not take for ever, by when they must have ended."""
         return f"{self.prefix}deadlines"
+
+    @property
+    def backlog(self) -> str:
+        """List: what calls left for later ones, for it would have taken them too long."""
+        return f"{self.prefix}backlog"
 
     def queued(self, queue: str) -> str:
         """Zset: attempts that wait for a worker, by when they were queued."""

@@ -83,6 +83,7 @@ class Store:
         """Store a plan, and what `tm graphs` shows of its graph."""
         described = b"" if info is None else msgpack.packb({"version": plan.version, **info})
         roots = msgpack.packb(plan.roots)
+        queues = sorted({task.queue for task in plan.tasks})
         self._call(
             "define",
             plan.version,
@@ -90,6 +91,8 @@ class Store:
             plan.timeout or 0,
             roots,
             described,
+            len(queues),
+            *queues,
             *map(_pack_node, plan.tasks),
         )
 
@@ -298,11 +301,11 @@ class Store:
             trigger=Trigger(_text(stored[b"trigger"])),
             tick_ms=_ms(stored[b"tick"]),
             created_ms=int(stored[b"created"]),
-            started_ms=_ms(stored[b"started"]),
+            started_ms=_ms(stored.get(b"started", b"")),
             ended_ms=_ms(stored.get(b"ended", b"")),
-            reason=_text(stored[b"reason"]),
-            config=_text(stored[b"config"]),
-            params=stored[b"params"],
+            reason=_text(stored.get(b"reason", b"")),
+            config=_text(stored.get(b"config", b"")),
+            params=stored.get(b"params", b""),
             tasks=tuple(_task_view(node.name, index, stored) for index, node in enumerate(nodes)),
         )
 

@@ -2,20 +2,22 @@
 -- KEYS  1 prefix
 -- ARGV  1 lease ms   then for each attempt: job, token
 -- Returns for each 1 extended, 0 lost (somebody else has it, or it is over), -1 its run was cancelled.
-return function(keys, args)
-    local c = context(keys)
-    local answers, deadline = {}, c.now + number(args[1], 'lease', 1)
+return function(c, args)
+    local answers, deadline = {}, string.format('%.0f', c.now + number(args[1], 'lease', 1))
     for k = 2, #args, 2 do
         local run, index, attempt = split(args[k])
-        local r = run and read_record(redis.pcall('HGET', run_key(c, run), index))
-        if not r or r[TOKEN] ~= args[k + 1] or r[ATTEMPT] ~= attempt then
-            answers[#answers + 1] = 0
-        elseif r[STATE] == 'running' then
-            redis.call('ZADD', c.p .. 'leases', deadline, args[k])
-            answers[#answers + 1] = 1
-        else
-            answers[#answers + 1] = r[STATE] == 'cancelled' and -1 or 0
+        local v = run and redis.pcall('HMGET', run_key(c, run), 'state', index) or {}
+        local r, answer = read_record(v[2]), 0
+        if r and r[TOKEN] == args[k + 1] and r[TOKEN] ~= '' and r[ATTEMPT] == attempt then
+            if r[STATE] == 'running' and is_open(v[1]) then
+                answer = 1
+                c.leased[#c.leased + 1] = deadline
+                c.leased[#c.leased + 1] = args[k]
+            elseif r[STATE] == 'running' or r[STATE] == 'cancelled' then
+                answer = -1
+            end
         end
+        answers[#answers + 1] = answer
     end
     return answers
 end

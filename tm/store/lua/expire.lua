@@ -2,13 +2,13 @@
 -- KEYS  1 prefix
 -- ARGV  1 limit
 -- Returns how many were ended.
-return function(keys, args)
-    local c = context(keys)
-    local runs = redis.call('ZRANGEBYSCORE', c.p .. 'deadlines', '-inf', c.now, 'LIMIT', 0, limit_of(args[1]))
-    for _, run in ipairs(runs) do
-        if not cancel_run(c, run, 'timed_out', 'the run took longer than its graph allows') then
-            redis.call('ZREM', c.p .. 'deadlines', run)
-        end
+return function(c, args)
+    local key = c.p .. 'deadlines'
+    local runs = redis.call('ZRANGEBYSCORE', key, '-inf', c.stamp, 'LIMIT', 0, limit_of(args[1]))
+    for k = 1, #runs do
+        -- the tasks of a large run may be ended later, and its deadline goes at the end of that
+        cancel_run(c, runs[k], 'timed_out', 'the run took longer than its graph allows')
+        redis.call('ZREM', key, runs[k])
     end
     return #runs
 end

@@ -2,6 +2,6 @@
 -- KEYS  1 prefix
 -- ARGV  1 the bell
 -- Returns 1 put back, 0 it was for nothing.
-return function(keys, args)
-    return hand_back(context(keys), args[1])
+return function(c, args)
+    return hand_back(c, args[1])
 end

@@ -4,28 +4,31 @@
 -- KEYS  1 prefix
 -- ARGV  1 limit   2 ms an attempt must have been queued
 -- Returns how many bells were rung.
-return function(keys, args)
-    local c = context(keys)
+return function(c, args)
     local rung, limit = 0, limit_of(args[1])
     local latest = c.now - number(args[2], 'age')
-    for _, queue in ipairs(redis.call('SMEMBERS', c.p .. 'queues')) do
+    local queues = redis.call('SMEMBERS', c.p .. 'queues')
+    for k = 1, #queues do
+        local queue = queues[k]
         local key, bells, before = queued_key(c, queue), bell_key(c, queue), latest
         for _ = 1, limit do
             local head = redis.pcall('LINDEX', bells, 0)
             if type(head) ~= 'string' then break end
-            local since = redis.call('ZSCORE', key, job_of(c, head))
+            local job = job_of(c, head)
+            local since = redis.call('ZSCORE', key, job)
             if since then
                 before = math.min(before, tonumber(since) - 1)
                 break
             end
             redis.call('LPOP', bells) -- a bell for nothing
-            if split(job_of(c, head)) then redis.call('DEL', rq_job_key(c, job_of(c, head))) end
+            if split(job) then c.gone[#c.gone + 1] = rq_job_key(c, job) end
         end
-        for _, job in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, limit - rung)) do
-            redis.call('ZADD', key, c.now, job)
-            ring_bell(c, queue, job)
-            rung = rung + 1
+        local jobs = redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, limit - rung)
+        for j = 1, #jobs do
+            add(c.queued, key, c.stamp, jobs[j])
+            add(c.bells, queue, bell_of(c, jobs[j]))
         end
+        rung = rung + #jobs
     end
     return rung
 end

@@ -5,15 +5,14 @@
 -- Returns for each tick: created, exists, overlapped, held or fenced. Repeating answers exists.
 local FIELDS = 7
 
-return function(keys, args)
-    local c = context(keys)
+return function(c, args)
     local answers, count = {}, (#args - 4) / FIELDS
-    local held = redis.call('HMGET', c.p .. 'leader', 'id', 'token', 'until')
-    local plan = plan_for_start(c, args[3])
-    if held[1] ~= args[1] or held[2] ~= args[2] or tonumber(held[3]) < c.now then
+    local leader = redis.call('HMGET', c.p .. 'leader', 'id', 'token', 'until')
+    if leader[1] ~= args[1] or leader[2] ~= args[2] or tonumber(leader[3]) < c.now then
         for k = 1, count do answers[k] = 'fenced' end
         return answers
     end
+    local plan = plan_for_start(c, args[3])
     if not plan then return redis.error_reply('NOPLAN unknown version ' .. args[3]) end
     number(args[4], 'time to keep a run', 0)
     if count ~= math.floor(count) then error({ err = 'ERR a tick is cut short' }) end
@@ -23,36 +22,37 @@ return function(keys, args)
     local cursor = tonumber(redis.call('HGET', c.p .. 'cursor', graph) or -1)
     for k = 1, count do
         local at = 4 + (k - 1) * FIELDS
-        local t = { run = args[at + 1], tick = tonumber(args[at + 2]), config = args[at + 3], trigger = args[at + 4],
+        local t = { run = args[at + 1], tick = args[at + 2], config = args[at + 3], trigger = args[at + 4],
             born = args[at + 5], reason = args[at + 6], params = '', ttl = args[4] }
-        local overlap, mine = args[at + 7], waiting == args[at + 2]
+        local overlap, mine = args[at + 7], waiting == t.tick
         local last = overlap == 'cancel_other' and -1 or 0 -- one open run is enough to know of
         local open = t.born == 'queued' and overlap ~= 'allow' and redis.call('ZRANGE', open_key(c, graph), 0, last) or {}
-        if (t.tick <= cursor and not mine) or redis.call('EXISTS', run_key(c, t.run)) == 1 then
+        if (tonumber(t.tick) <= cursor and not mine) or redis.call('EXISTS', run_key(c, t.run)) == 1 then
             answers[k] = 'exists'
+            if mine then waiting = false end
         elseif overlap == 'queue' and #open > 0 and (not waiting or mine) then
-            waiting = args[at + 2]
+            waiting = t.tick
             redis.call('HSET', c.p .. 'held', graph, waiting)
             answers[k] = 'held'
         else
             answers[k] = 'created'
+            -- the one that waits goes first, even if it could begin by now
+            local behind = overlap == 'queue' and t.born == 'queued' and waiting and not mine
             if #open > 0 and overlap == 'cancel_other' then
-                for _, other in ipairs(open) do cancel_run(c, other, 'cancelled', 'overlap: tick ' .. t.run .. ' is due') end
-            elseif #open > 0 then
+                cancel_runs(c, open, 'cancelled', 'overlap: tick ' .. t.run .. ' is due')
+            elseif #open > 0 or behind then
                 answers[k] = 'overlapped'
                 t.born = 'skipped'
-                t.reason = overlap == 'queue' and 'overlap: an earlier tick is waiting already'
+                t.reason = behind and 'overlap: an earlier tick is waiting already'
                     or 'overlap: run ' .. open[1] .. ' is still open'
             end
             create_run(c, plan, args[3], t)
-            if mine then
-                redis.call('HDEL', c.p .. 'held', graph)
-                waiting = false
-            end
+            if mine then waiting = false end
         end
-        if t.tick > cursor then
-            cursor = t.tick
-            redis.call('HSET', c.p .. 'cursor', graph, args[at + 2])
+        if mine and not waiting then redis.call('HDEL', c.p .. 'held', graph) end
+        if tonumber(t.tick) > cursor then
+            cursor = tonumber(t.tick)
+            redis.call('HSET', c.p .. 'cursor', graph, t.tick)
         end
     end
     return answers

@@ -1,0 +1,185 @@
+-- What all functions stand on: the call's context, the names of all keys, records, events.
+-- Redis does not roll a script back. So every function first reads and decides, and writes only what cannot fail.
+--
+-- c, the context of one call:
+--   p, rq, bell   prefixes of our keys, of RQ's queue names and of RQ's job ids
+--   now, stamp    ms since the epoch, as a number and as text (a number costs each command it goes to a conversion)
+--   room          how many moves this call still makes; what is beyond is left to later calls (`defer`)
+--   and what it has yet to write, in batches (`settle`)
+
+local MAX_LOSSES = 3
+local LONGEST_DELAY = 30 * 86400 -- seconds; as tm.retry.LONGEST_DELAY
+local UNPACKABLE = 4000 -- arguments that fit on Lua's stack in one call
+local MOST_CLAIMS = 256 -- that one call hands out
+local ROOM = 200 -- tasks queued, blocked or cancelled in one call: about 2 ms
+local PLAN_KEPT = 86400000 -- ms a plan outlives the last run that needs it
+
+-- A number that came as an argument. Called before the first write, so that bad arguments change nothing.
+local function number(text, what, least)
+    local value = tonumber(text)
+    if not value or value ~= value or (least and value < least) then
+        error({ err = 'ERR ' .. what .. ' is not a good number: ' .. tostring(text) })
+    end
+    return value
+end
+
+-- The limit of a sweep: it never becomes "all".
+local function limit_of(text) return math.min(math.floor(number(text, 'limit', 0)), 1000) end
+
+-- Keys ------------------------------------------------------------------------------------------------------------
+
+local function run_key(c, run) return c.p .. 'run:' .. run end
+local function out_key(c, run) return c.p .. 'out:' .. run end
+local function plan_key(c, version) return c.p .. 'plan:' .. version end
+local function open_key(c, graph) return c.p .. 'open:' .. graph end
+local function queued_key(c, queue) return c.p .. 'queued:' .. queue end
+local function bell_key(c, queue) return 'rq:queue:' .. c.rq .. queue end
+-- What RQ calls an attempt. Runs of the same tick have the same id in every namespace, RQ knows no namespaces.
+local function bell_of(c, job) return c.bell .. job end
+local function rq_job_key(c, job) return 'rq:job:' .. c.bell .. job end
+
+-- The attempt a bell rings for.
+local function job_of(c, bell)
+    if c.bell ~= '' and string.sub(bell, 1, #c.bell) == c.bell then return string.sub(bell, #c.bell + 1) end
+    return bell
+end
+
+local function split(job)
+    local run, node, attempt = string.match(job, '^(.+)_(%d+)_([1-9]%d*)$')
+    return run, node, tonumber(attempt)
+end
+
+-- Node records: the state of one task of one run -----------------------------------------------------------------------
+
+local STATE, ATTEMPT, TOKEN, FAILS, LOSSES, CLAIMED, WORKER, AT = 1, 2, 3, 4, 5, 6, 7, 8
+-- AT: when it was queued, when its retry is due, or when it ended
+
+local function record(state, attempt, at)
+    return { state, attempt, '', 0, 0, 0, '', at }
+end
+
+local EIGHT_ITEMS = '\152'
+
+local function packed_record(r)
+    return EIGHT_ITEMS .. cmsgpack.pack(r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8])
+end
+
+-- The record in these bytes; nil when they are none. One damaged run must not stop a sweep over all.
+local function read_record(packed)
+    if type(packed) ~= 'string' then return nil end
+    local good, r = pcall(cmsgpack.unpack, packed)
+    if good and type(r) == 'table' and #r == AT then return r end
+    return nil
+end
+
+local function is_open(state) return state == 'queued' or state == 'running' end
+
+-- Events for history ------------------------------------------------------------------------------------------------
+
+-- Names and values, fifteen pairs at most; packed one by one because that takes half the time of a table.
+local function emit(c, ...)
+    redis.call('XADD', c.p .. 'events', '*', 'd', string.char(129 + select('#', ...) / 2) .. cmsgpack.pack('at', c.now, ...))
+end
+
+local function emit_attempt(c, run, graph, node, task, attempt, outcome, state, worker, claimed, ms, error, due)
+    emit(c, 'e', 'attempt', 'run', run, 'graph', graph, 'node', node, 'task', task, 'attempt', attempt,
+        'outcome', outcome, 'state', state, 'worker', worker, 'claimed', claimed, 'ms', ms, 'error', error, 'due', due)
+end
+
+local function emit_task(c, run, node, state, reason)
+    emit(c, 'e', 'task', 'run', run, 'node', node.index, 'task', node.name, 'state', state, 'reason', reason)
+end
+
+-- What a call writes at its end ------------------------------------------------------------------------------------------
+
+local function add(batches, key, ...)
+    local batch = batches[key]
+    if not batch then
+        batch = {}
+        batches[key] = batch
+    end
+    local n = #batch
+    for k = 1, select('#', ...) do batch[n + k] = select(k, ...) end
+end
+
+-- Nothing that fails here keeps the rest from being written; the caller hears of it in the end.
+local function write(c, command, key, batch)
+    for first = 1, #batch, UNPACKABLE do
+        local reply = redis.pcall(command, key, unpack(batch, first, math.min(first + UNPACKABLE - 1, #batch)))
+        if type(reply) == 'table' and reply.err then c.trouble = reply end
+    end
+end
+
+-- Ring the bells of what this call has queued so far.
+-- What others may write to as well, all of `rq:`, is written with pcall: trouble there costs a bell, never the truth.
+local function ring_bells(c)
+    for queue, bells in pairs(c.bells) do
+        local key = bell_key(c, queue)
+        for first = 1, #bells, UNPACKABLE do
+            local last = math.min(first + UNPACKABLE - 1, #bells)
+            if redis.pcall('RPUSH', key, unpack(bells, first, last)) == last - first + 1 then
+                redis.pcall('SADD', 'rq:queues', key)
+            end
+        end
+    end
+    c.bells = {}
+end
+
+local FOUR_ITEMS, THREE_ITEMS, NIL, EMPTY_MAP = '\148', '\147', '\192', '\128'
+local RQ_FUNCTION = '\185tm_worker.process.perform' -- a msgpack string of 25 bytes
+
+local settle_plans, rq_time -- below
+
+-- Write the batches. Also when the call has failed: what it had decided before stands.
+local function settle(c)
+    ring_bells(c)
+    local time
+    for k = 1, #c.fresh do
+        local job = c.fresh[k]
+        local f = c.waiting[job]
+        if f then -- it was not claimed in this very call
+            time = time or rq_time(c.now)
+            add(c.queued, queued_key(c, f.queue), c.stamp, job)
+            redis.pcall('HSET', rq_job_key(c, job), 'created_at', time, 'enqueued_at', time, 'status', 'queued',
+                'origin', c.rq .. f.queue, 'description', f.label,
+                'data', FOUR_ITEMS .. RQ_FUNCTION .. NIL .. THREE_ITEMS .. cmsgpack.pack(f.run, f.node, f.attempt) .. EMPTY_MAP)
+        end
+    end
+    for key, batch in pairs(c.queued) do write(c, 'ZADD', key, batch) end
+    for key, batch in pairs(c.unqueued) do write(c, 'ZREM', key, batch) end
+    for first = 1, #c.gone, UNPACKABLE do
+        redis.pcall('DEL', unpack(c.gone, first, math.min(first + UNPACKABLE - 1, #c.gone)))
+    end
+    write(c, 'ZREM', c.p .. 'leases', c.released)
+    write(c, 'ZADD', c.p .. 'leases', c.leased)
+    for key, batch in pairs(c.closed) do write(c, 'ZREM', key, batch) end
+    settle_plans(c)
+end
+
+local function context(keys)
+    local namespace = string.match(keys[1], '^tm:(.*):$')
+    local own, now = namespace == 'default', server_now()
+    return {
+        p = keys[1], now = now, stamp = string.format('%.0f', now), room = ROOM,
+        rq = own and '' or namespace .. '.',
+        bell = own and '' or string.gsub(namespace, '[^%w-]', '_') .. '__', -- RQ allows letters, digits, _ and - here
+        bells = {}, -- queue -> bells to ring
+        fresh = {}, waiting = {}, -- jobs queued by this call, in order; job -> what RQ is to know of it
+        queued = {}, unqueued = {}, -- key -> score, job... to add; jobs to remove
+        gone = {}, -- keys of RQ jobs to delete
+        leased = {}, released = {}, -- deadline, job...; jobs
+        closed = {}, -- key of the open runs of a graph -> runs
+        uses = {}, -- plan -> runs that need it from now on, less those that no longer do
+    }
+end
+
+-- A function of the library made of what it does in a context.
+local function operation(body)
+    return function(keys, args)
+        local c = context(keys)
+        local good, reply = pcall(body, c, args)
+        settle(c)
+        if not good or c.trouble then error(good and c.trouble or reply, 0) end
+        return reply
+    end
+end

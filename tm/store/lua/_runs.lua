@@ -1,0 +1,339 @@
+-- The moves a run is made of: created, a task queued, succeeded, failed, the run ended. And what is left for later.
+
+local stamp_second, stamp_text = -1, ''
+
+-- RQ's time format, e.g. 2026-11-24T03:39:00.123000Z; the days are counted as in the civil calendar from 1 March
+rq_time = function(ms)
+    local second = math.floor(ms / 1000)
+    if second ~= stamp_second then
+        local z = math.floor(second / 86400) + 719468
+        local era = math.floor(z / 146097)
+        local doe = z - era * 146097
+        local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+        local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+        local mp = math.floor((5 * doy + 2) / 153)
+        local month = mp < 10 and mp + 3 or mp - 9
+        local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+        local s = second % 86400
+        stamp_text = string.format('%04d-%02d-%02dT%02d:%02d:%02d', year, month, doy - math.floor((153 * mp + 2) / 5) + 1,
+            math.floor(s / 3600), math.floor(s / 60) % 60, s % 60)
+        stamp_second = second
+    end
+    return string.format('%s.%03d000Z', stamp_text, ms % 1000)
+end
+
+-- Work beyond this call's room goes to a list that later calls, and at the latest the leader, go on with --------------
+
+local backlogged = {} -- prefix -> false when the list is known to be empty; another version of the library may disagree
+
+local function defer(c, work)
+    redis.call('RPUSH', c.p .. 'backlog', cmsgpack.pack(work))
+    backlogged[c.p] = true
+end
+
+local RESUME = {} -- kind -> function(c, work)
+
+local function drain(c)
+    while c.room > 0 do
+        local packed = redis.pcall('LPOP', c.p .. 'backlog')
+        if type(packed) ~= 'string' then
+            backlogged[c.p] = false
+            return
+        end
+        c.room = c.room - 1
+        local good, work = pcall(cmsgpack.unpack, packed)
+        if good and RESUME[work[1]] then RESUME[work[1]](c, work) end
+    end
+end
+
+-- Queueing -----------------------------------------------------------------------------------------------------------------
+
+-- Queue attempt r[ATTEMPT] of a node; the caller has set the record's counters and saves `fields` in the run.
+local function enqueue(c, fields, run, plan, node, r)
+    local job = run .. '_' .. node.field .. '_' .. r[ATTEMPT]
+    r[STATE], r[TOKEN], r[CLAIMED], r[WORKER], r[AT] = 'queued', '', 0, '', c.now
+    local n = #fields
+    fields[n + 1], fields[n + 2] = node.field, packed_record(r)
+    c.fresh[#c.fresh + 1] = job
+    c.waiting[job] = { queue = node.queue, label = node.label, run = run, node = node.index, attempt = r[ATTEMPT] }
+    add(c.bells, node.queue, bell_of(c, job))
+end
+
+local function unqueue(c, queue, job)
+    if c.waiting[job] then
+        c.waiting[job] = nil
+    else
+        add(c.unqueued, queued_key(c, queue), job)
+        c.gone[#c.gone + 1] = rq_job_key(c, job)
+    end
+end
+
+-- Queue those roots (source -1) or children of a node, from the k-th on, for which no parent is missing any more.
+local function queue_ready(c, fields, run, plan, source, k)
+    local nodes = source < 0 and plan.roots or node_of(plan, source).children
+    for at = k, #nodes do
+        if c.room <= 0 then return defer(c, { 'queue', run, source, at }) end
+        c.room = c.room - 1
+        local node = node_of(plan, nodes[at])
+        local parents = #node.parents
+        if parents <= 1 or redis.call('HINCRBY', run_key(c, run), 'w' .. node.field, 1) == parents then
+            enqueue(c, fields, run, plan, node, record('queued', 1, c.now))
+        end
+    end
+end
+
+local function save(c, run, fields)
+    if #fields > 0 then redis.call('HSET', run_key(c, run), unpack(fields)) end -- at most 2 * ROOM and a few
+end
+
+RESUME.queue = function(c, work)
+    local run = work[2]
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state')
+    local plan = v[1] and is_open(v[2]) and plan_of(c, v[1])
+    if not plan then return end
+    local fields = {}
+    queue_ready(c, fields, run, plan, work[3], work[4])
+    save(c, run, fields)
+end
+
+-- Runs ----------------------------------------------------------------------------------------------------------------
+
+-- Everything about the end of a run but the record of its state, which the caller has just saved.
+local function close_run(c, run, plan, state, reason, started, ttl)
+    redis.call('PEXPIRE', run_key(c, run), ttl)
+    redis.call('PEXPIRE', out_key(c, run), ttl)
+    add(c.closed, open_key(c, plan.graph), run)
+    if plan.timeout > 0 then redis.call('ZREM', c.p .. 'deadlines', run) end
+    c.uses[plan], c.kept = (c.uses[plan] or 0) - 1, math.max(c.kept or 0, ttl)
+    emit(c, 'e', 'end', 'run', run, 'graph', plan.graph, 'state', state, 'reason', reason, 'started', tonumber(started) or -1)
+    redis.call('PUBLISH', c.p .. 'ended:' .. run, state)
+end
+
+-- Create a run and queue its roots; `born` other than queued only records it. The caller has seen that it is new.
+local function create_run(c, plan, version, t)
+    local key = run_key(c, t.run)
+    local fields = { 'graph', plan.graph, 'plan', version, 'state', t.born, 'trigger', t.trigger, 'tick', t.tick,
+        'created', c.stamp, 'done', '0', 'ttl', t.ttl }
+    local function given(name, value)
+        if value ~= '' then
+            fields[#fields + 1] = name
+            fields[#fields + 1] = value
+        end
+    end
+    given('params', t.params)
+    given('config', t.config)
+    given('reason', t.reason)
+    if t.params ~= '' or t.config ~= '' then given('given', '1') end
+    emit(c, 'e', 'run', 'run', t.run, 'graph', plan.graph, 'plan', version, 'trigger', t.trigger, 'tick', tonumber(t.tick),
+        'params', t.params, 'config', t.config, 'state', t.born, 'reason', t.reason)
+    if t.born ~= 'queued' then
+        given('ended', c.stamp)
+        save(c, t.run, fields)
+        redis.call('PEXPIRE', key, t.ttl)
+        redis.call('PUBLISH', c.p .. 'ended:' .. t.run, t.born)
+        return
+    end
+    c.uses[plan] = (c.uses[plan] or 0) + 1
+    redis.call('ZADD', open_key(c, plan.graph), c.stamp, t.run)
+    if plan.timeout > 0 then redis.call('ZADD', c.p .. 'deadlines', c.now + plan.timeout * 1000, t.run) end
+    queue_ready(c, fields, t.run, plan, -1, 1)
+    save(c, t.run, fields)
+end
+
+-- What finish and reap must know of an attempt: its run and its record, or nil when there is no such thing (any more).
+-- `current` is false when the task has gone on to another attempt.
+local function look_up(c, job)
+    local run, index, attempt = split(job)
+    if not run then return nil end
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'started', 'ttl', 'done', 'bad', index)
+    local r = read_record(v[7])
+    local plan = r and plan_of(c, v[1])
+    if not plan then return nil end
+    return {
+        job = job, run = run, plan = plan, open = is_open(v[2]), started = v[3], ttl = tonumber(v[4]),
+        done = tonumber(v[5]), bad = v[6], node = node_of(plan, tonumber(index)), r = r, current = r[ATTEMPT] == attempt,
+    }
+end
+
+-- Save what became of a task, and close its run when that was the last one.
+local function save_ended(c, a, fields)
+    local n, over = #fields, a.done == a.plan.n
+    fields[n + 1], fields[n + 2] = 'done', a.done
+    local state = over and (a.bad and 'failed' or 'success')
+    if over then
+        fields[n + 3], fields[n + 4], fields[n + 5], fields[n + 6] = 'state', state, 'ended', c.stamp
+    end
+    save(c, a.run, fields)
+    if over then close_run(c, a.run, a.plan, state, '', a.started, a.ttl) end
+end
+
+local function tell(c, a, outcome, after, error, ms, due)
+    local r, node = a.r, a.node
+    emit_attempt(c, a.run, a.plan.graph, node.index, node.name, r[ATTEMPT], outcome, after, r[WORKER], r[CLAIMED], ms, error, due)
+end
+
+local function succeed(c, a, value, ms)
+    local r, node = a.r, a.node
+    redis.call('HSET', out_key(c, a.run), node.field, value)
+    tell(c, a, 'success', 'success', '', ms, -1)
+    r[STATE], r[AT] = 'success', c.now
+    local fields = { node.field, packed_record(r) }
+    a.done = a.done + 1
+    if node.children[1] then queue_ready(c, fields, a.run, a.plan, node.index, 1) end
+    save_ended(c, a, fields)
+end
+
+-- A parent failed for good: whatever waits below it will never run, and says so now. `trail` holds the way down to
+-- where we are: node, position of the next child...  Returns false when the rest was left for later.
+local function block_below(c, a, fields, trail, cause)
+    local key, depth, seen = run_key(c, a.run), #trail, {}
+    while depth > 0 do
+        local child = node_of(a.plan, trail[depth - 1]).children[trail[depth]]
+        if not child then
+            trail[depth], trail[depth - 1] = nil, nil
+            depth = depth - 2
+        elseif c.room <= 0 then
+            defer(c, { 'block', a.run, cause, trail })
+            return false
+        else
+            c.room = c.room - 1
+            trail[depth] = trail[depth] + 1
+            local below = node_of(a.plan, child)
+            if not seen[child] and redis.call('HEXISTS', key, below.field) == 0 then
+                seen[child] = true
+                local n = #fields
+                fields[n + 1], fields[n + 2] = below.field, packed_record(record('blocked', 0, c.now))
+                a.done = a.done + 1
+                emit_task(c, a.run, below, 'blocked', cause)
+                trail[depth + 1], trail[depth + 2] = child, 1
+                depth = depth + 2
+            end
+        end
+    end
+    return true
+end
+
+RESUME.block = function(c, work)
+    local run = work[2]
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'started', 'ttl', 'done')
+    local plan = v[1] and is_open(v[2]) and plan_of(c, v[1])
+    if not plan then return end
+    local a = { run = run, plan = plan, started = v[3], ttl = tonumber(v[4]), done = tonumber(v[5]), bad = true }
+    local fields = {}
+    block_below(c, a, fields, work[4], work[3])
+    save_ended(c, a, fields)
+end
+
+local function retry_delay(node, retry, chance)
+    local delay = node.delay * (1 + node.backoff) ^ retry
+    if delay ~= delay then delay = math.huge end -- 0 * inf
+    if node.longest >= 0 and delay > node.longest then delay = node.longest end
+    delay = delay * (1 + node.jitter * chance)
+    if not (delay <= LONGEST_DELAY) then delay = LONGEST_DELAY end
+    return math.floor(delay * 1000 + 0.5)
+end
+
+-- An attempt ended without success. Returns when its retry is due, or 1 when there is nothing to wait for.
+-- again: may use a retry; charged: a loss that counts against the budget of losses.
+local function fail(c, a, outcome, error, again, charged, ms, chance)
+    local r, node, state = a.r, a.node, outcome
+    local fields = error ~= '' and { 'e' .. node.field, error } or {}
+    if outcome == 'lost' or outcome == 'killed' then
+        if charged then r[LOSSES] = r[LOSSES] + 1 end
+        if r[LOSSES] < MAX_LOSSES then
+            tell(c, a, outcome, 'queued', error, ms, -1)
+            r[ATTEMPT] = r[ATTEMPT] + 1
+            enqueue(c, fields, a.run, a.plan, node, r)
+            save(c, a.run, fields)
+            return 1
+        end
+        state = 'quarantined'
+    else
+        r[FAILS] = r[FAILS] + 1
+        if again and r[FAILS] <= node.retries then
+            local due = c.now + retry_delay(node, r[FAILS] - 1, chance)
+            r[STATE], r[AT] = 'retrying', due
+            fields[#fields + 1] = node.field
+            fields[#fields + 1] = packed_record(r)
+            save(c, a.run, fields)
+            redis.call('ZADD', c.p .. 'retry', due, a.run .. '_' .. node.field .. '_' .. (r[ATTEMPT] + 1))
+            tell(c, a, outcome, 'retrying', error, ms, due)
+            return due
+        end
+    end
+    tell(c, a, outcome, state, error, ms, -1)
+    r[STATE], r[AT] = state, c.now
+    local n = #fields
+    fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = node.field, packed_record(r), 'bad', '1'
+    a.done, a.bad = a.done + 1, true
+    block_below(c, a, fields, { node.index, 1 }, 'parent ' .. node.name .. ' ' .. state)
+    save_ended(c, a, fields)
+    return 1
+end
+
+-- Cancel the tasks of a run from node `from` on; its state says already that it is over.
+local function stop_tasks(c, run, plan, state, reason, from, started, ttl)
+    local fields, last, names = {}, math.min(from + c.room, plan.n) - 1, {}
+    for index = from, last do names[#names + 1] = node_of(plan, index).field end
+    local found = names[1] and redis.call('HMGET', run_key(c, run), unpack(names)) or {}
+    for k = 1, #names do
+        local node = node_of(plan, from + k - 1)
+        local r = read_record(found[k]) or record('waiting', 0, c.now)
+        local was, job = r[STATE], run .. '_' .. node.field .. '_' .. r[ATTEMPT]
+        if was == 'queued' then
+            unqueue(c, node.queue, job)
+        elseif was == 'running' then
+            c.released[#c.released + 1] = job
+        elseif was == 'retrying' then
+            redis.call('ZREM', c.p .. 'retry', run .. '_' .. node.field .. '_' .. (r[ATTEMPT] + 1))
+        end
+        if was == 'waiting' or was == 'queued' or was == 'running' or was == 'retrying' then
+            r[STATE], r[AT] = 'cancelled', c.now
+            fields[#fields + 1] = node.field
+            fields[#fields + 1] = packed_record(r)
+            emit_task(c, run, node, 'cancelled', reason)
+        end
+    end
+    c.room = c.room - #names
+    if last < plan.n - 1 then
+        save(c, run, fields)
+        return defer(c, { 'stop', run, last + 1 })
+    end
+    fields[#fields + 1] = 'ended'
+    fields[#fields + 1] = c.stamp
+    save(c, run, fields)
+    close_run(c, run, plan, state, reason, started, ttl)
+end
+
+RESUME.stop = function(c, work)
+    local run = work[2]
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'reason', 'started', 'ttl', 'ended')
+    local plan = v[1] and not v[6] and plan_of(c, v[1])
+    if plan then stop_tasks(c, run, plan, v[2], v[3] or '', work[3], v[4], tonumber(v[5])) end
+end
+
+-- End an open run from outside: what waits is dropped, what runs learns of it at its next heartbeat.
+local function cancel_run(c, run, state, reason)
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'started', 'ttl')
+    local plan = v[1] and is_open(v[2]) and plan_of(c, v[1])
+    if not plan then return false end
+    -- from here on nobody may claim or report, however long the tasks take
+    save(c, run, { 'state', state, 'reason', reason })
+    stop_tasks(c, run, plan, state, reason, 0, v[3], tonumber(v[4]))
+    return true
+end
+
+-- End many runs, as far as there is room now.
+local function cancel_runs(c, runs, state, reason)
+    for k = 1, #runs do
+        if c.room <= 0 then
+            for first = k, #runs, ROOM do
+                defer(c, { 'cancel', state, reason, { unpack(runs, first, math.min(first + ROOM - 1, #runs)) } })
+            end
+            return
+        end
+        cancel_run(c, runs[k], state, reason)
+    end
+end
+
+RESUME.cancel = function(c, work) cancel_runs(c, work[4], work[2], work[3]) end

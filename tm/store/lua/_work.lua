@@ -1,0 +1,164 @@
+-- Work: asks of workers, and the claims they are given.
+
+-- The messages of a node's parents: name, value...  Or nil and the name of the parent whose message is gone.
+local function values_of(c, run, plan, node)
+    local inputs, parents = {}, node.parents
+    for first = 1, #parents, UNPACKABLE do
+        local last = math.min(first + UNPACKABLE - 1, #parents)
+        local values = redis.pcall('HMGET', out_key(c, run), unpack(parents, first, last))
+        for k = 1, last - first + 1 do
+            local name, value = node_of(plan, parents[first + k - 1]).name, values[k]
+            if not value then return nil, name end
+            inputs[#inputs + 1] = name
+            inputs[#inputs + 1] = value
+        end
+    end
+    return inputs
+end
+
+-- What a worker is told of its claim. v: tick, whether there are params or a config
+local function claim_reply(c, job, run, plan, version, node, r, tick, given, inputs)
+    local params, config = '', ''
+    if given and not node.parents[1] then
+        local v = redis.call('HMGET', run_key(c, run), 'params', 'config')
+        params, config = v[1] or '', v[2] or ''
+    end
+    return {
+        job, r[TOKEN], run, plan.graph, version, node.name, r[ATTEMPT], r[CLAIMED], node.timeout, tick,
+        params, config, inputs,
+    }
+end
+
+-- Somebody deleted the message of a parent: no attempt can run, and to try again would not help.
+local function fail_without_message(c, job, parent, ask, ordinal)
+    local a = look_up(c, job)
+    unqueue(c, a.node.queue, job)
+    a.r[TOKEN], a.r[CLAIMED], a.r[WORKER] = ask.token .. '.' .. ordinal, c.now, ask.worker
+    local why = { type = 'MessageLost', message = 'the message of ' .. parent .. ' is no longer on the server', traceback = '' }
+    fail(c, a, 'failed', cmsgpack.pack(why), false, false, 0, 0)
+end
+
+-- Try to claim one attempt for ask.worker. Returns its reply; or nil, and whether the attempt was put back because
+-- this worker has not loaded its graph. A doorbell for something that is not queued is simply dropped.
+local function claim(c, ask, job, ordinal)
+    local run, index, attempt = split(job)
+    if not run then return nil, false end -- somebody else's
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'tick', 'given', index)
+    local r = read_record(v[5])
+    local plan = r and plan_of(c, v[1])
+    if not plan or r[STATE] ~= 'queued' or r[ATTEMPT] ~= attempt or not is_open(v[2]) then
+        c.gone[#c.gone + 1] = rq_job_key(c, job)
+        return nil, false
+    end
+    local node = node_of(plan, tonumber(index))
+    local offered = ask.offers[plan.graph]
+    if offered == nil then
+        offered = redis.pcall('SISMEMBER', c.p .. 'offers:' .. ask.worker, plan.graph) == 1
+        ask.offers[plan.graph] = offered
+    end
+    if not offered then
+        -- to the end of the queue, and not before this call is over
+        if not c.waiting[job] then add(c.queued, queued_key(c, node.queue), c.stamp, job) end
+        add(c.bells, node.queue, bell_of(c, job))
+        return nil, true
+    end
+    local inputs, missing = values_of(c, run, plan, node)
+    if not inputs then
+        fail_without_message(c, job, missing, ask, ordinal)
+        return nil, false
+    end
+    r[STATE], r[TOKEN], r[CLAIMED], r[WORKER] = 'running', ask.token .. '.' .. ordinal, c.now, ask.worker
+    if v[2] == 'queued' then
+        redis.call('HSET', run_key(c, run), node.field, packed_record(r), 'state', 'running', 'started', c.stamp)
+    else
+        redis.call('HSET', run_key(c, run), node.field, packed_record(r))
+    end
+    local n = #c.leased
+    c.leased[n + 1], c.leased[n + 2] = ask.deadline, job
+    unqueue(c, node.queue, job)
+    return claim_reply(c, job, run, plan, v[1], node, r, v[3], v[4], inputs)
+end
+
+-- The same ask came again because its reply was lost: answer what it was given then.
+local function claimed_before(c, ask)
+    local found = {}
+    for _, job in ipairs(redis.call('ZRANGE', c.p .. 'leases', 0, -1)) do
+        local run, index = split(job)
+        local v = run and redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'tick', 'given', index) or {}
+        local r = read_record(v[5])
+        local plan = r and plan_of(c, v[1])
+        if plan and is_open(v[2]) and r[STATE] == 'running' and r[WORKER] == ask.worker
+            and string.sub(r[TOKEN], 1, #ask.token + 1) == ask.token .. '.' then
+            local node = node_of(plan, tonumber(index))
+            local inputs = values_of(c, run, plan, node)
+            if inputs then found[#found + 1] = claim_reply(c, job, run, plan, v[1], node, r, v[3], v[4], inputs) end
+        end
+    end
+    return found
+end
+
+-- ARGV of an ask, from position k: worker, lease ms, token, again, state, count, bell, number of queues, queues...
+-- Returns the ask and the position after it.
+local function read_ask(c, args, k)
+    local ask = {
+        worker = args[k], deadline = string.format('%.0f', c.now + number(args[k + 1], 'lease', 1)), token = args[k + 2],
+        again = args[k + 3] == '1', state = args[k + 4], count = math.min(math.floor(number(args[k + 5], 'count', 0)), MOST_CLAIMS),
+        bell = args[k + 6], queues = {}, offers = {},
+    }
+    if ask.token == '' then error({ err = 'ERR an ask needs a token' }) end
+    local n = number(args[k + 7], 'number of queues', 0)
+    for j = 1, n do ask.queues[j] = args[k + 7 + j] end
+    return ask, k + 8 + n
+end
+
+-- Put a bell back at the head of its queue. Returns 1, or 0 when it was for nothing.
+local function hand_back(c, bell)
+    local job = job_of(c, bell)
+    local a = bell ~= '' and look_up(c, job)
+    if not a or not a.current or not a.open or a.r[STATE] ~= 'queued' then return 0 end
+    redis.pcall('LPUSH', bell_key(c, a.node.queue), bell_of(c, job))
+    redis.pcall('SADD', 'rq:queues', bell_key(c, a.node.queue))
+    return 1
+end
+
+-- Hand out up to ask.count attempts, queues in strict order. Returns { suspended, passed, claims }.
+local function grant(c, ask)
+    local claims, passed, popped = {}, 0, 0
+    if backlogged[c.p] ~= false then
+        c.room = math.max(c.room, ROOM / 4)
+        drain(c)
+    end
+    if ask.state ~= '' then
+        local about = 'rq:worker:' .. ask.worker
+        -- a worker that RQ has forgotten must not leave half an entry that never expires
+        if redis.call('EXISTS', about) == 1 then redis.pcall('HSET', about, 'state', ask.state) end
+    end
+    if ask.again then
+        claims = claimed_before(c, ask)
+        if #claims > 0 then return { 0, 0, claims } end
+    end
+    if ask.count == 0 and ask.bell == '' then return { 0, 0, claims } end
+    if redis.call('EXISTS', 'rq:suspended') == 1 then
+        hand_back(c, ask.bell)
+        return { 1, 0, claims }
+    end
+    if ask.bell ~= '' then
+        local claimed, back = claim(c, ask, job_of(c, ask.bell), 0)
+        if claimed then claims[1] = claimed end
+        if back then passed = passed + 1 end
+    end
+    ring_bells(c)
+    for _, queue in ipairs(ask.queues) do
+        while #claims < ask.count and passed < 16 and popped < MOST_CLAIMS do
+            local bells = redis.pcall('LPOP', bell_key(c, queue), ask.count - #claims)
+            if not bells or bells.err then break end
+            for k = 1, #bells do
+                popped = popped + 1
+                local claimed, back = claim(c, ask, job_of(c, bells[k]), popped)
+                if claimed then claims[#claims + 1] = claimed end
+                if back then passed = passed + 1 end
+            end
+        end
+    end
+    return { 0, passed, claims }
+end
