@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,7 +52,10 @@ def run(
     settings = face.settings(processes=processes)
     given = _params(params)
     file, name = split_target(target)
-    loaded = load(file)
+    with (
+        redirect_stdout(sys.stderr) if face.as_json else nullcontext()
+    ):  # what the file prints is no part of the document
+        loaded = load(file)
     graph = _pick(loaded, file, name)
     try:
         graph.bind(given)
