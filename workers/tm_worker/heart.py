@@ -64,7 +64,7 @@ class Heart:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        outage = Outage("heartbeats")
+        outage = Outage("heartbeats", quiet=True)
         pause = self._every
         while not self._over.wait(pause):
             try:

@@ -18,10 +18,17 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 
 
 class Outage:
-    """Whether the server answers, and when to try again if not."""
+    """Whether the server answers, and when to try again if not.
 
-    def __init__(self, where: str) -> None:
+    Args:
+        where: the server, for the log.
+        quiet: somebody else tells of the same outage.
+    """
+
+    def __init__(self, where: str, *, quiet: bool = False) -> None:
         self.where = redact(where)
+        self._warn = log.debug if quiet else log.warning
+        self._inform = log.debug if quiet else log.info
         self.retry_at: float | None = None  #: by the monotonic clock; None while the server answers
         self._delay = FIRST_DELAY
 
@@ -32,13 +39,13 @@ class Outage:
     def failed(self, error: Exception, now: float) -> None:
         """A call failed; the next try is some time from now, at random so that workers do not come in step."""
         if self.retry_at is None:
-            log.warning("server away, trying again until it is back", server=self.where, reason=error)
+            self._warn("server away, trying again until it is back", server=self.where, reason=error)
         self.retry_at = now + self._delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         self._delay = min(self._delay * 2, LONGEST_DELAY)
 
     def over(self) -> None:
         """A call succeeded."""
         if self.retry_at is not None:
-            log.info("server back", server=self.where)
+            self._inform("server back", server=self.where)
             self.retry_at = None
             self._delay = FIRST_DELAY
