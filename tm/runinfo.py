@@ -224,7 +224,7 @@ _OUTCOMES = {
 
 def _task_from_view(view: TaskRunView) -> TaskInfo:
     attempts: tuple[AttemptInfo, ...] = ()
-    if view.claimed_ms is not None:
+    if view.claimed_ms is not None and view.state is not TaskState.QUEUED:
         start, end = from_ms(view.claimed_ms), _instant(view.ended_ms)
         attempts = (
             AttemptInfo(
@@ -234,7 +234,8 @@ def _task_from_view(view: TaskRunView) -> TaskInfo:
                 started_at=start,
                 ended_at=end,
                 seconds=(end - start).total_seconds() if end else None,
-                error=read_error(view.error),
+                # while an attempt runs, the error is that of the one before
+                error=None if view.state is TaskState.RUNNING else read_error(view.error),
             ),
         )
     return TaskInfo(name=view.task, state=view.state, attempts=attempts, due_at=_instant(view.due_ms))

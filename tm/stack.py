@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: seconds between the restarts of a service that keeps dying; it counts as well after as long as the last of them
 BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+#: seconds; `timeout` and its like signal a process and its group: nobody presses Ctrl-C twice so fast
+SAME_PRESS = 0.02
 
 
 class Output(Protocol):
@@ -121,7 +123,7 @@ class Stack:
         self._scheduler = Service("scheduler", self._schedule)
         self._worker = Service("worker", self._work)
         self._front: int | None = None
-        self._interrupted = False
+        self._interrupted_at: float | None = None
         self._exit_code = 0
         self._patience_ends: float | None = None
         self._server_check_at: float | None = None
@@ -161,6 +163,7 @@ class Stack:
 
             self._server = EmbeddedServer(self.settings.home, appendfsync=self.settings.appendfsync)
             self._server.start()
+            self._vacate_leadership()
         self._worker.start()
         self._scheduler.start()
         if front is not None:
@@ -191,8 +194,9 @@ class Stack:
 
     def _quiet(self) -> Settings:
         """The services' settings: beside the tasks' own output they say only what needs attention."""
-        settings = self.settings
-        return replace(settings, log_level="warning") if settings.log_level == "info" else settings
+        if self.settings.log_level != "info":
+            return self.settings
+        return replace(self.settings, log_level="error" if self.quiet else "warning")
 
     def _prepare_service(self) -> None:
         self._prepare_environment()
@@ -212,10 +216,12 @@ class Stack:
         """One signal: a child has changed, or somebody wants an end of it."""
         if number == signal.SIGCHLD:
             return
-        if self._interrupted:
-            self._phase, self._exit_code = Phase.GONE, 130
+        now = time.monotonic()
+        if self._interrupted_at is not None:
+            if now - self._interrupted_at > SAME_PRESS:
+                self._phase, self._exit_code = Phase.GONE, 130
             return
-        self._interrupted = True
+        self._interrupted_at = now
         if self._front is not None:
             children.kill(self._front, signal.SIGTERM)
             return
@@ -245,6 +251,7 @@ class Stack:
                 delay = service.restart_later()
                 _say(f"{service.name} ended ({children.describe_exit(code)}); starting it again in {delay:g} s")
             if service.restart_at is not None and time.monotonic() >= service.restart_at:
+                self._vacate_leadership()
                 service.start()
         self._advance()
 
@@ -263,7 +270,7 @@ class Stack:
             if self._scheduler.pid is None:
                 self._phase = Phase.STOPPING
                 self._worker.send(signal.SIGTERM)
-                if self._interrupted and self._exit_code == 130:
+                if self._interrupted_at is not None and self._exit_code == 130:
                     # the run was cancelled by Ctrl-C: its tasks need not be waited for
                     self._hurry_at = time.monotonic() + 0.2
         if self._phase is Phase.STOPPING:
@@ -302,6 +309,15 @@ class Stack:
         server = self._server.pid if self._server else None
         pids = (server, self._scheduler.pid, self._worker.pid, self._front)
         return {pid for pid in pids if pid is not None}
+
+    def _vacate_leadership(self) -> None:
+        """Let our scheduler lead at once, not when the lease of a dead one has lapsed; for a server of our own only.
+
+        It does what `resign` does, in the name of a scheduler of this directory that cannot do it any more. The fencing
+        token stays, so nobody can act on the old leadership.
+        """
+        if self._server is not None and self._scheduler.pid is None:
+            _ask(self._server.socket, "HSET", f"{Keys(self.settings.namespace).prefix}leader", "id", "", "until", "0")
 
     def _open_runs(self) -> int | None:
         """How many runs of our graphs are open, asked in plain words: this process has no Redis client."""
