@@ -10,6 +10,7 @@ import re
 from calendar import monthrange
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 
 MINUTE = timedelta(minutes=1)
 NAMES = {
@@ -114,8 +115,9 @@ def read(text: str, day_rule: str = "vixie") -> Meaning:
         wildcard=(with_seconds and second[0] == "*") or minute[0] == "*" or hour[0] == "*",
         with_seconds=with_seconds,
     )
-    # The 14 kinds of year, wanted years first.
-    years = sorted(meaning.years) if meaning.years is not None else [*range(2000, 2028)]
+    # One year of each kind: dates fall alike in years that begin with the same weekday and are as long.
+    wanted = meaning.years if meaning.years is not None else range(2000, 2028)
+    years = {(date(year, 1, 1).weekday(), date(year, 12, 31).timetuple().tm_yday): year for year in wanted}.values()
     if not any(meaning.day(day) for year in years for day in days_of(year, meaning.months)):
         raise Bad("never")
     return meaning
@@ -131,6 +133,7 @@ def many(field: str, text: str) -> frozenset[int]:
     return frozenset().union(*(plain(field, item) for item in text.split(",")))
 
 
+@cache
 def plain(field: str, item: str) -> set[int]:
     found = PLAIN.fullmatch(item)
     if not found:

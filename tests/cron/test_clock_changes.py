@@ -173,3 +173,19 @@ def test_results_do_not_depend_on_the_machine(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.undo()
     time.tzset()
     assert seen == {("2024-03-10T03:00:00-04:00", "2024-03-10T02:30:00")}
+
+
+def test_the_last_and_the_first_year_near_a_change() -> None:
+    """On the wall calendar nothing is left, but the clock shows the hour again, or the start only looks late."""
+    wildcard = Expression("0 */30 1 3 11 * 2024")
+    runs = [f"{run:%H:%M%z}" for run in wildcard.iter(at("2024-11-02"))]
+    assert runs == ["01:00-0400", "01:30-0400", "01:00-0500", "01:30-0500"]
+    back = [f"{run:%H:%M%z}" for run in wildcard.iter_back(at("2024-11-04"))]
+    assert back == runs[::-1]
+    fixed = Expression("0 30 2 10 3 * 2024")
+    assert [f"{run:%H:%M%z}" for run in fixed.iter(at("2024-03-09"))] == ["03:00-0400"]
+    assert [f"{run:%H:%M%z}" for run in fixed.iter(at("2024-03-10 02:45", fold=1))] == ["03:00-0400"]
+    assert [f"{run:%H:%M%z}" for run in fixed.iter_back(at("2024-03-10 02:15"))] == ["03:00-0400"]
+    assert fixed.match(at("2024-03-10 03:00"))
+    assert not Expression("0 30 2 10 3 * 2023").match(at("2024-03-10 03:00"))
+    assert not Expression("0 30 2 10 3 * 2023").match(at("2024-03-10 02:30"))

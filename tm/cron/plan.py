@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tm.cron.days import ALL_DAYS, SHAPE_COUNT, month_days
 
-_EVERY_DOM, _EVERY_DOW = ALL_DAYS[3], 127
+_EVERY_DOM, _EVERY_DOW, _EVERY_MONTH = ALL_DAYS[3], 127, (1 << 13) - 2
 
 
 class Plan:
@@ -24,6 +24,7 @@ class Plan:
         "masks",
         "minutes",
         "months",
+        "quick",
         "seconds",
         "wildcard",
         "with_seconds",
@@ -46,6 +47,7 @@ class Plan:
     first_hour: int
     first_minute: int
     first_second: int
+    quick: bool  #: every day is meant, and whole minutes: the search can look at the clock alone
     identity: tuple[object, ...] | None  #: see `meaning`
 
     def __init__(
@@ -79,6 +81,9 @@ class Plan:
         self.first_hour = (hours & -hours).bit_length() - 1
         self.first_minute = (minutes & -minutes).bit_length() - 1
         self.first_second = (seconds & -seconds).bit_length() - 1
+        self.quick = (
+            dom == _EVERY_DOM and dow == _EVERY_DOW and months == _EVERY_MONTH and seconds == 1 and years is None
+        )
         self.identity = None
 
     def days(self, shape: int) -> int:

