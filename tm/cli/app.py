@@ -45,6 +45,16 @@ class LazyGroup(click.Group):
             return found
         return None
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Say what was meant when a command is misspelt."""
+        if args and self.get_command(ctx, args[0]) is None:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"no such command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """The list of commands, without importing them."""
         rows = [(name, line) for name, (_, line) in COMMANDS.items()]
