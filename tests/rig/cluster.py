@@ -216,6 +216,7 @@ class Cluster:
         self.proxies: list[Proxy] = []
         self.submitted: dict[str, str] = {}
         self.tap = Tap(self.server, self.store.keys.events)
+        self._leading: dict[int, float] = {}  # pid of a leader -> when it was first seen to lead
 
     def __enter__(self) -> Self:
         return self
@@ -305,7 +306,18 @@ class Cluster:
             pid = self.leader_pid()
             return next((each for each in self.living("scheduler") if each.pid == pid), None)
 
-        return wait_for(found, "a scheduler to lead", 30)
+        leader = wait_for(found, "a scheduler to lead", 30)
+        self._leading.setdefault(leader.pid, time.monotonic())
+        return leader
+
+    def steady(self) -> None:
+        """Wait until the leader declares workers dead: a new one gives them a lease and 5 s to be heard of first."""
+        pid = self.leader().pid
+        since = self._leading.setdefault(pid, time.monotonic())
+        wait_for(
+            lambda: time.monotonic() - since > self.profile.lease + 5.5, "the leader to be settled", self.profile.bound
+        )
+        assert self.leader_pid() == pid
 
     def leader_pid(self) -> int | None:
         """Of the leader, as the server knows it."""
@@ -323,19 +335,18 @@ class Cluster:
         self.proxies.append(proxy)
         return proxy
 
-    def descendants(self, alive_only: bool = True) -> list[int]:
-        """Every process that carries our mark, except those started by hand; zombies are no processes."""
+    def descendants(self) -> list[int]:
+        """Every process that carries our mark."""
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
-                if f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes():
-                    state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                    if state != "Z" or not alive_only:
-                        found.append(int(entry.name))
+                ours = f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes()
             except OSError:
                 continue
+            if ours and not gone(int(entry.name)):
+                found.append(int(entry.name))
         return found
 
     def family(self, process: Process) -> list[int]:
@@ -488,7 +499,7 @@ class Cluster:
         stored = client.hgetall(key)
         if b"graph" not in stored:
             return None
-        graph, tick = stored[b"graph"].decode(), int(stored[b"tick"] or -1)
+        graph, tick = stored[b"graph"].decode(), int(stored.get(b"tick") or -1)
         plan = self.graphs[graph].plan if graph in self.graphs else None
         tasks = {}
         for node, task in enumerate(plan.tasks if plan else ()):
@@ -501,7 +512,7 @@ class Cluster:
             graph=graph,
             state=stored[b"state"].decode(),
             tick=tick if tick >= 0 else None,
-            reason=stored[b"reason"].decode(),
+            reason=stored.get(b"reason", b"").decode(),
             tasks=tasks,
         )
 
@@ -521,6 +532,14 @@ class Cluster:
             self.server.close()
             for proxy in self.proxies:
                 proxy.close()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has collected yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def read_history(

@@ -4,8 +4,10 @@ It is forked before its supervisor has any connection or thread, holds the graph
 executor starts from the same clean state whenever it is forked, in a millisecond and sharing memory. Because only the
 nursery reaps executors, only it signals them: a signal can never hit a stranger who got a dead executor's pid.
 
-Each executor leads a process group of its own, which ends with it. The nursery dies with its supervisor, executors
-with the nursery (Linux, by the kernel; elsewhere when they read the end of their streams).
+Each executor leads a process group of its own, which ends with it. What a task has forked into another group or
+session comes to its executor when its own parent ends, and with the executor's end to the nursery, which ends it
+(Linux: both are subreapers). The nursery ends when it reads the end of its supervisor, and takes everybody along;
+executors end with the nursery (Linux, by the kernel; elsewhere when they read the end of their streams).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from tm import children
 from tm_worker.channel import SupervisorEnd
 
 if TYPE_CHECKING:
@@ -169,6 +172,17 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
+def has_children() -> bool:
+    """Whether this process has any, running or ended; leaves them as they are. Costs a microsecond."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13; nobody adopts orphans there anyway
+        return False
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def default_signals() -> None:
     """Undo what the process we were forked from did about signals; Ctrl-C, sent to everybody, is not for us."""
     signal.set_wakeup_fd(-1)
@@ -188,7 +202,12 @@ class _Main:
         self.body = body
         self.numbers: dict[int, int] = {}  # pid -> number of the living executors
         default_signals()
-        die_with(parent)
+        # neither with the supervisor's group nor by the kernel: somebody has to end the descendants of tasks
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+        children.adopt_orphans()
         for number in _FOR_THE_GROUP:
             signal.signal(number, signal.SIG_IGN)  # it ends with its supervisor
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -217,8 +236,7 @@ class _Main:
                 break
         for pid in self.numbers:
             _kill_group(pid, signal.SIGKILL)
-        for pid in self.numbers:
-            os.waitpid(pid, 0)
+        children.end_descendants()
         os._exit(0)
 
     def _obey(self) -> bool:
@@ -265,6 +283,7 @@ class _Main:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
         die_with(nursery)
+        children.adopt_orphans()  # to see what a task leaves behind
         self.control.close()
         os.close(self.woken)
         os.close(self.waker)
@@ -280,6 +299,9 @@ class _Main:
                 _kill_group(pid, signal.SIGKILL)
                 unit = 1 if sys.platform == "darwin" else 1024
                 self._tell(_DIED, self.numbers.pop(pid), pid, status, usage.ru_maxrss * unit)
+        # what is left of the tasks of executors that have ended
+        if len(self.numbers) < len(here := children.children()):
+            children.end_descendants(keep=frozenset(self.numbers) & here)
 
     def _tell(self, what: int, number: int, pid: int, status: int = 0, max_rss: int = 0) -> None:
         with contextlib.suppress(OSError):  # the end of the supervisor is read in the next turn

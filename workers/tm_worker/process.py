@@ -24,6 +24,7 @@ from tm.errors import CodecError, Fail, TaskmasterError
 from tm.inprocess import arguments_for_root
 from tm_worker.channel import ExecutorEnd, pack
 from tm_worker.faults import describe
+from tm_worker.nursery import has_children
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +61,8 @@ class Executor:
             fields = self._run(claim)
             if os.getpid() != self.pid:  # the task forked, and this is the child coming back from it
                 _leave()
-            leaving = self._flush()
+            # processes it has left running end with this one
+            leaving = self._flush() or has_children()
             milliseconds = int((time.monotonic() - began) * 1000)
             self.channel.send(pack([job, token, *fields, milliseconds, leaving]))
             if leaving:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.rig.cluster import GRAPHS, ROOT, Cluster
+from tests.rig.cluster import GRAPHS, ROOT, Cluster, gone
 from tests.waiting import wait_for
 from tm.events import AttemptEnded
 
@@ -53,6 +53,15 @@ def attempt_of(run: str, outcome: str | None = None, attempt: int | None = None)
 def holder(cluster: Cluster, line: Line) -> object:
     """The worker whose executor wrote a line."""
     return next(each for each in cluster.living("worker") if line.pid in cluster.family(each))
+
+
+def leave(cluster: Cluster) -> None:
+    """Let all workers end in good order."""
+    cluster.settle()
+    for each in cluster.living("worker"):
+        each.signal(signal.SIGTERM)
+    for each in cluster.living("worker"):
+        each.end()
 
 
 QUEUES = {
@@ -104,6 +113,7 @@ def test_f03_an_executor_is_killed_at_any_time(cluster: Cluster, fault: Fault) -
 
 @pytest.mark.parametrize("whole_group", [True, False], ids=["group", "parent"])
 def test_f04_f05_a_worker_is_killed_and_its_tasks_go_with_it(cluster: Cluster, fault: Fault, whole_group: bool) -> None:
+    cluster.steady()
     runs = [cluster.submit("long", seconds=2.0) for _ in range(3)]
     first = [cluster.begun(run, "sleeps")[0] for run in runs]
     victim = holder(cluster, first[0])
@@ -116,7 +126,7 @@ def test_f04_f05_a_worker_is_killed_and_its_tasks_go_with_it(cluster: Cluster, f
     at = time.monotonic()
     fault.mark(f"SIGKILL to {victim.pid}, holding {len(mine)}")
     victim.end()
-    wait_for(lambda: not any(map(psutil.pid_exists, family)), "nursery and executors to be gone", 5)
+    wait_for(lambda: all(map(gone, family)), "nursery and executors to be gone", 5)
     fault.recovered("last descendant gone", time.monotonic() - at, 1.0)
     for line in mine:
         seen = cluster.tap.wait_for(attempt_of(line.run, "lost", 1), f"{line.run} to be declared lost")
@@ -131,6 +141,7 @@ def test_f06_rolling_restarts_under_load_lose_nothing_and_cost_nothing(cluster: 
         cluster.load(10, graphs=("chain", "diamond"), pace=0.02)
         time.sleep(cluster.random.uniform(0, 0.3))
         victim = cluster.random.choice(cluster.living("worker"))
+        cluster.wait_known(victim)
         victim.signal(signal.SIGTERM)
         cluster.worker(*(QUEUES["three queues"] if cluster.random.random() < 0.5 else ()), wait=False)
         assert victim.end() == 0
@@ -143,19 +154,10 @@ def test_f06_rolling_restarts_under_load_lose_nothing_and_cost_nothing(cluster: 
 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_f07_what_outlives_the_drain_is_given_back_at_once(cluster: Cluster, fault: Fault, signals: int) -> None:
-    drain = "0.5" if signals == 1 else "60"
+    leave(cluster)
+    victim = cluster.worker(TM_DRAIN="0.5" if signals == 1 else "60")
     run = cluster.submit("long", seconds=4.0)
     [line] = cluster.begun(run, "sleeps")[:1]
-    victim = holder(cluster, line)
-    if signals == 1:
-        # the drain of those that run is 5 s: this task would end in time, so make one with less patience
-        cluster.settle()
-        for each in cluster.living("worker"):
-            each.signal(signal.SIGTERM)
-            each.end()
-        victim = cluster.worker(TM_DRAIN=drain)
-        run = cluster.submit("long", seconds=4.0)
-        [line] = cluster.begun(run, "sleeps")[:1]
     at = time.monotonic()
     victim.signal(signal.SIGTERM)
     if signals == 2:
@@ -166,7 +168,7 @@ def test_f07_what_outlives_the_drain_is_given_back_at_once(cluster: Cluster, fau
     seen = cluster.tap.wait_for(attempt_of(run, "lost"), "it to be given back")
     fault.recovered("told to stop to next attempt queued", seen - at, 3.0)
     assert victim.end() == 0
-    assert not psutil.pid_exists(line.pid)
+    assert gone(line.pid)
     cluster.up()
     cluster.settle()
     cluster.judge()
@@ -174,9 +176,12 @@ def test_f07_what_outlives_the_drain_is_given_back_at_once(cluster: Cluster, fau
 
 @pytest.mark.parametrize("who", ["supervisor", "everybody"])
 def test_f08_a_worker_that_was_stopped_past_its_lease_changes_nothing(cluster: Cluster, fault: Fault, who: str) -> None:
+    cluster.steady()
+    leave(cluster)
+    victim = cluster.worker("--processes", "1")  # no room, so it has no bell in its hand
     run = cluster.submit("long", seconds=0.8)
     [line] = cluster.begun(run, "sleeps")[:1]
-    victim = holder(cluster, line)
+    cluster.worker()
     stopped = [victim.pid] if who == "supervisor" else [victim.pid, *cluster.family(victim)]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -192,7 +197,7 @@ def test_f08_a_worker_that_was_stopped_past_its_lease_changes_nothing(cluster: C
         seen = cluster.tap.wait_for(attempt_of(run, "rejected", 1), "the late result to be rejected")
         fault.recovered("woken to late result rejected", seen - at, 5.0)
     else:
-        wait_for(lambda: not psutil.pid_exists(line.pid) or cluster.filed(), "the zombie to be ended")
+        wait_for(lambda: gone(line.pid) or cluster.filed(), "the zombie to be ended")
     run = cluster.submit("chain")
     cluster.settle()
     assert victim.alive
@@ -208,7 +213,7 @@ def test_f09_f10_a_task_that_will_not_stop_is_stopped(cluster: Cluster, fault: F
     patience = 1.0 + cluster.profile.grace
     assert seen - line.mono >= patience - 0.2, "SIGTERM at T, SIGKILL only after the grace"
     fault.recovered("begin to end, T + grace", seen - line.mono, patience + 2.0)
-    assert not psutil.pid_exists(line.pid)
+    assert gone(line.pid)
     cluster.submit("chain")
     cluster.settle()
     cluster.judge()
@@ -246,10 +251,7 @@ def test_f12_a_poison_task_is_quarantined_after_three_and_hurts_nobody(
 
 
 def test_f13_a_worker_that_cannot_fork_says_so_takes_nothing_and_recovers(cluster: Cluster, fault: Fault) -> None:
-    cluster.settle()
-    for each in cluster.living("worker"):
-        each.signal(signal.SIGTERM)
-        each.end()
+    leave(cluster)
     worker = cluster.worker("--processes", "1")
     run = cluster.submit("chain")
     cluster.settle()
@@ -268,6 +270,7 @@ def test_f13_a_worker_that_cannot_fork_says_so_takes_nothing_and_recovers(cluste
     at = time.monotonic()
     wait_for(lambda: cluster.state(run) == "success", "it to go on")
     fault.recovered("limit lifted to work done", time.monotonic() - at, 5.0)
+    cluster.settle()
     evidence = cluster.judge()
     assert [each.number for each in evidence.attempts if each.run == run] == [1] * 5
 
@@ -292,10 +295,7 @@ def test_f17_the_last_parents_end_at_the_same_time_and_their_reporter_dies(clust
 
 
 def test_f34_wall_clocks_of_workers_are_labels_only(cluster: Cluster, fault: Fault, tmp_path: Path) -> None:
-    cluster.settle()
-    for each in cluster.living("worker"):
-        each.signal(signal.SIGTERM)
-        each.end()
+    leave(cluster)
     for minutes in (10, -10):
         place = tmp_path / f"shift{minutes}"
         place.mkdir()
@@ -347,9 +347,9 @@ def test_f05_processes_that_a_task_leaves_behind_are_ended(cluster: Cluster, fau
     if graph == "detaches":
         [line] = cluster.begun(run)[:1]
         assert cluster.store.cancel(run)
-        wait_for(lambda: not psutil.pid_exists(line.pid), "the task to be ended")
+        wait_for(lambda: gone(line.pid), "the task to be ended")
     at = time.monotonic()
-    wait_for(lambda: not psutil.pid_exists(pid), "what the task left behind to be ended")
+    wait_for(lambda: gone(pid), "what the task left behind to be ended")
     fault.recovered("task ended to what it left behind ended", time.monotonic() - at, 5.0)
     cluster.settle()
     cluster.judge()
