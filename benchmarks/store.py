@@ -16,10 +16,9 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -29,13 +28,16 @@ from tm.states import Outcome
 from tm.store import Store
 from tm.store.records import Ask, Claim, NewRun, Report
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 LEASE = 30_000
 WORKER = "bench"
 VALUE = b"\x81\xa1n\x2a"  # {"n": 42}
 versions = itertools.count(1)
 
 
-def plan(parents: list[tuple[int, ...]], retries: int = 0) -> Plan:
+def plan(parents: list[tuple[int, ...]]) -> Plan:
     """A plan from the parents of each node."""
     children: list[list[int]] = [[] for _ in parents]
     for node, above in enumerate(parents):

@@ -40,9 +40,10 @@ local function drain(c)
             backlogged[c.p] = false
             return
         end
-        c.room = c.room - 1
+        local room = c.room
         local good, work = pcall(cmsgpack.unpack, packed)
         if good and RESUME[work[1]] then RESUME[work[1]](c, work) end
+        if c.room == room then c.room = room - 1 end -- work that had become needless
     end
 end
 

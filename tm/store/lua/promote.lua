@@ -17,7 +17,7 @@ return function(c, args)
             save(c, a.run, fields)
         end
     end
-    if backlogged[c.p] then return { #jobs, 0 } end
+    if redis.call('LLEN', c.p .. 'backlog') > 0 then return { #jobs, 0 } end
     local next = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
     return { #jobs, next[2] and math.max(0, tonumber(next[2]) - c.now) or -1 }
 end
