@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 #: seconds; `timeout` and its like signal a process and its group: nobody presses Ctrl-C twice so fast
 SAME_PRESS = 0.02
+STOP = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 class Output(Protocol):
@@ -123,7 +124,7 @@ class Stack:
         self._scheduler = Service("scheduler", self._schedule)
         self._worker = Service("worker", self._work)
         self._front: int | None = None
-        self._interrupted_at: float | None = None
+        self._interrupted = False
         self._exit_code = 0
         self._patience_ends: float | None = None
         self._server_check_at: float | None = None
@@ -147,7 +148,7 @@ class Stack:
             try:
                 self._start(front)
                 while self._phase is not Phase.GONE:
-                    for number in signals.wait(self._next_deadline()):
+                    for number in self._heard(signals):
                         self._hear(number)
                     self._look()
             finally:
@@ -212,20 +213,28 @@ class Stack:
 
     # what the parent does
 
+    def _heard(self, signals: children.Signals) -> list[int]:
+        """Signals, waited for; an interruption that comes twice at the same moment is one."""
+        numbers = list(signals.wait(self._next_deadline()))
+        if not self._interrupted and STOP.intersection(numbers):
+            time.sleep(SAME_PRESS)
+            numbers += signals.wait(0)
+            # a child that ended in between is found without being told
+            return [next(number for number in numbers if number in STOP)]
+        return numbers
+
     def _hear(self, number: int) -> None:
         """One signal: a child has changed, or somebody wants an end of it."""
         if number == signal.SIGCHLD:
             return
-        now = time.monotonic()
-        if self._interrupted_at is not None:
-            if now - self._interrupted_at > SAME_PRESS:
-                self._phase, self._exit_code = Phase.GONE, 130
+        if self._interrupted:
+            self._phase, self._exit_code = Phase.GONE, 130
             return
-        self._interrupted_at = now
+        self._interrupted = True
         if self._front is not None:
             children.kill(self._front, signal.SIGTERM)
-            return
-        self._drain()
+        else:
+            self._drain()
 
     def _drain(self) -> None:
         self._phase = Phase.DRAINING
@@ -270,7 +279,7 @@ class Stack:
             if self._scheduler.pid is None:
                 self._phase = Phase.STOPPING
                 self._worker.send(signal.SIGTERM)
-                if self._interrupted_at is not None and self._exit_code == 130:
+                if self._interrupted and self._exit_code == 130:
                     # the run was cancelled by Ctrl-C: its tasks need not be waited for
                     self._hurry_at = time.monotonic() + 0.2
         if self._phase is Phase.STOPPING:

@@ -10,7 +10,6 @@ import select
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,7 @@ from tests.waiting import wait_for
 from tm.embedded import alive
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from tests.servers import Server
 
 GRAPHS = """

@@ -85,7 +85,7 @@ class Render:
     def line(self, *lines: str) -> None:
         """Plain text, as it is."""
         for each in lines:
-            print(each, file=self._to)
+            print(each, file=self._to, flush=True)
 
     def styled(self, text: str, style: str) -> None:
         """One line in a style, where there are styles."""
