@@ -121,12 +121,6 @@ class Case:
                 return True
         return False
 
-    def lists_all_days(self) -> bool:
-        for name, text, size in (("dom", self.dom, 31), ("dow", self.dow, 7)):
-            if not re.search(r"[LW#]|^\*", text) and len(oracle.many(name, text.lower())) == size:
-                return True
-        return False
-
 
 NUMBERS = {name.upper(): str(number) for table in oracle.NAMES.values() for name, number in table.items()}
 Reason = tuple[str, "Callable[[Case], bool]"]
@@ -136,20 +130,16 @@ CRONITER: list[Reason] = [
     ("a-a is the whole field", Case.same_value_range),
     ("0-7 and 7-7 in dow are read modulo 7", lambda case: bool(re.search(r"(^|,)0*7|-0*7", case.dow))),
     ("dom is dropped beside d#n and dL", lambda case: case.dom != "*" and bool(re.search(r"#|L", case.dow))),
-    ("d#n and plain days do not mix", lambda case: case.their == "refused" and "#" in case.dow and "," in case.dow),
     ("n/step in dow ends at Saturday", lambda case: bool(re.search(r"(^|,)\w+/", case.dow))),
     ("nW beside dow is always AND", lambda case: "W" in case.dom and case.dow != "*"),
     ("31W falls back to the last weekday of short months", lambda case: bool(re.fullmatch(r"(29|3[01])W", case.dom))),
-    ("a list of all days counts as a star", Case.lists_all_days),
-    ("a step beyond the field is refused", lambda case: case.their == "refused" and "/" in case.text),
-    ("a search ends after 50 years", lambda case: case.their is None),
+    ("a star later in a list of days counts as a star", lambda case: ",*" in case.dom or ",*" in case.dow),
     ("clock changes (twice in an overlap, wildcards after a gap)", Case.near_a_change),
 ]
 CRONSIM: list[Reason] = [
     ("a-a/s is read as a/s", Case.same_value_range),
     ("sun never ends a range", lambda case: case.their == "refused" and "-SUN" in case.dow),
     ("hangs at a change", lambda case: case.their == "hangs" and case.near_a_change()),
-    ("a search ends after 50 years", lambda case: case.their is None),
     ("clock changes (imaginary and missed runs, six fields exempt)", Case.near_a_change),
 ]
 PEERS = {"croniter": (ask_croniter, CRONITER), "cronsim": (ask_cronsim, CRONSIM)}
@@ -314,5 +304,4 @@ def test_a_hundred_thousand_pairs() -> None:
     needed = run(100_000, 2)
     for name, (_, reasons) in PEERS.items():
         # The list is closed and none of it is idle.
-        assert {label for label, _ in reasons} == set(needed[name]) - {"same"}
-        print(name, dict(needed[name]))
+        assert set(needed[name]) - {"same"} == {label for label, _ in reasons}, needed[name]
