@@ -20,6 +20,7 @@ from tm.embedded import alive
 
 if TYPE_CHECKING:
     from pathlib import Path
+
     from tests.servers import Server
 
 GRAPHS = """
@@ -185,7 +186,7 @@ def test_a_terminal_sees_a_table_that_is_redrawn(here: Path) -> None:
     assert re.search(r"extract +success +1 +\d\d:\d\d:\d\d +\d+ ms", screen)
     assert re.search(r"load +failed +2", screen)
     assert screen.count("extracting monday") == 1
-    assert re.search(r"run bad-\w+ failed in", screen)
+    assert re.search(r"bad-\w+  failed  1/3", screen)
 
 
 def in_a_terminal(directory: Path, *command: str) -> tuple[str, int]:

@@ -166,10 +166,11 @@ def _conclude(face: Face, client: Client, render: Render, run: RunInfo) -> None:
         result = value(message) if message is not None else None
         render.document("tm.run/1", [run_document(client.run(run.id)) | {"result": result}])
         return
-    took = f" in {duration(run.seconds)}" if run.seconds is not None else ""
-    reason = f": {run.reason}" if run.reason else ""
-    prefix = "" if face.is_terminal else f"{_now(render)}  "
-    render.styled(f"{prefix}run {run.id} {run.state.value}{took}{reason}", STYLES.get(run.state.value, ""))
+    if not face.is_terminal:
+        took = f" in {duration(run.seconds)}" if run.seconds is not None else ""
+        render.line(f"{_now(render)}  run {run.id} {run.state.value}{took}{f': {run.reason}' if run.reason else ''}")
+    elif run.reason:
+        render.styled(run.reason, STYLES.get(run.state.value, ""))
     if message is not None and (result := codec.decode(message)) is not None:
         render.line(f"result: {shorten(codec.as_json(result), 1000)}")
     errors = Render(as_json=False, terminal=sys.stderr.isatty(), color=render.color, zone=render.zone, to=sys.stderr)
@@ -207,12 +208,13 @@ class Live:
 
         now = datetime.now(UTC)
         rows = show.task_rows(run, self._render, now)
-        room = max(3, console.height - 4)
+        room, hidden = max(3, console.height - 4), 0
         done = sum(task.state is TaskState.SUCCESS for task in run.tasks)
         if len(rows) > room:
             # what is going on counts more than what is over or has not begun
             order = sorted(range(len(rows)), key=lambda index: _INTEREST.get(run.tasks[index].state, 5))
-            rows = [rows[index] for index in sorted(order[:room])]
+            hidden = len(rows) - room + 1
+            rows = [rows[index] for index in sorted(order[: room - 1])]
         since = run.started_at or run.created_at
         took = duration(((run.ended_at or now) - since).total_seconds())
         head = Text.assemble(
@@ -221,7 +223,8 @@ class Live:
             (run.state.value, STYLES.get(run.state.value, "")),
             f"  {done}/{len(run.tasks)}  {took}",
         )
-        return Group(head, self._render.rich_table(show.TASK_COLUMNS, rows, states=("STATE",)))
+        table = self._render.rich_table(show.TASK_COLUMNS, rows, states=("STATE",))
+        return Group(head, table, *([Text(f"and {hidden} more", style="dim")] if hidden else []))
 
 
 _INTEREST = {
