@@ -226,8 +226,8 @@ RESUME.block = function(c, work)
 end
 
 local function retry_delay(node, retry, chance)
+    if node.delay == 0 then return 0 end -- and never 0 times infinity
     local delay = node.delay * (1 + node.backoff) ^ retry
-    if delay ~= delay then delay = math.huge end -- 0 * inf
     if node.longest >= 0 and delay > node.longest then delay = node.longest end
     delay = delay * (1 + node.jitter * chance)
     if not (delay <= LONGEST_DELAY) then delay = LONGEST_DELAY end
