@@ -138,6 +138,7 @@ MESSAGES = [
     ("30-10 * * * *", "minute", 1, ["write 30-59,0-10"]),
     ("*/0 * * * *", "minute", 3, ["a step is at least 1"]),
     ("*/ * * * *", "minute", 2, ["the step is missing"]),
+    ("0 0 1 * 1,+2", "day of week", 11, ["the + for `both day fields` stands once"]),
     ("*/x * * * *", "minute", 3, ["'x' is not a step"]),
     ("1,2,77 * * * *", "minute", 5, ["77 is not in 0-59"]),
     ("1,,2 * * * *", "minute", 3, ["a value is missing"]),

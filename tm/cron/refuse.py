@@ -91,12 +91,14 @@ def _hint(field: Field, refusal: Refusal) -> str:
         return "the first day is 1, the last is L"
     if field is YEAR:
         return "leave the year out for every year"
-    if piece == "/0" or (piece[:1] == "/" and not piece.strip("/0")):
+    if piece[:2] == "/0":
         return "*/1 is every value"
     if piece.startswith("@"):
         return "a nickname stands alone"
     if not item:
         return "lists are separated by single commas, without blanks"
+    if field is DOW and piece.startswith("+"):
+        return "the + for `both day fields` stands once, in front of the field"
     if piece.startswith(("-", "+")):
         return "values have no sign"
     return ""
