@@ -16,6 +16,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum, auto
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Protocol
 
 from tm import children
@@ -203,6 +204,10 @@ class Stack:
         self._prepare_environment()
         if self.output is not None:
             self.output.take_over()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                # whole lines, also with PYTHONUNBUFFERED: else two tasks that print at once tear each other's apart
+                stream.reconfigure(line_buffering=True, write_through=False)
 
     def _prepare_environment(self) -> None:
         # what tasks start or submit finds its way back to this stack, wherever they change directory to
