@@ -120,6 +120,20 @@ def test_retries_keep_the_process_and_are_precise(site: Site) -> None:
     assert all(0.2 <= gap < 0.3 for gap in gaps), gaps
 
 
+def test_retries_without_a_delay_follow_at_once(site: Site) -> None:
+    site.write("""
+        calls = []
+        @task(retries=3)
+        def flaky(n):
+            calls.append(n)
+            if calls.count(n) < 4: raise RuntimeError("not yet")
+            return n
+        graph = Graph("flaky"); graph.add_edges([flaky])
+    """)
+    site.worker("--processes", "1")
+    assert [site.result("flaky", n=n) for n in range(20)] == list(range(20))
+
+
 def test_fail_and_unexpected_exceptions_are_not_retried(site: Site) -> None:
     site.write("""
         @task(retries=5)

@@ -132,12 +132,15 @@ class ExecutorEnd:
         self._reader = sock.makefile("rb", buffering=_CHUNK)
 
     def receive(self) -> list[Any] | None:
-        """The next frame; None when the supervisor has closed its end."""
-        head = self._reader.read(4)
-        if head is None or len(head) < 4:
+        """The next frame; None when the supervisor has closed its end, or is dead."""
+        try:
+            head = self._reader.read(4)
+            if head is None or len(head) < 4:
+                return None
+            (length,) = _LENGTH.unpack(head)
+            body = self._reader.read(length)
+        except ConnectionError:
             return None
-        (length,) = _LENGTH.unpack(head)
-        body = self._reader.read(length)
         return None if len(body) < length else _unpack(body)
 
     def send(self, frame: bytes) -> None:

@@ -37,6 +37,8 @@ BATCH = 64
 SUSPENDED_PAUSE = 1.0
 #: seconds to rest after there was only work of graphs we have not loaded
 FIRST_REST, LONGEST_REST = 0.1, 1.0
+#: so many attempts of other graphs the server passes over in one call; there may be work for us behind them
+PASSES = 16
 #: seconds a state shown by RQ may be behind; changes that go with the next call cost nothing
 STATE_DELAY = 0.1
 
@@ -143,15 +145,15 @@ class Exchange:
             return []
         if self.outage.retry_at is not None and not self._try(self._come_back, now):
             return []
+        if self._retries and now >= self._retries[0]:
+            self._try(lambda: self._promote(now), now)
         actions: list[Action] = []
-        while self._has_something_to_say(now):
+        while self._has_something_to_say(now) and self.outage.may_try(now):
             answered = self._ask(now)
             if answered is None:
                 return actions
             actions += answered
             now = time.monotonic()
-        if self._retries and now >= self._retries[0]:
-            self._try(lambda: self._promote(now), now)
         if self._say_at is not None and now >= self._say_at:
             self._try(self._say_state, now)
         return actions
@@ -226,7 +228,7 @@ class Exchange:
             self.hungry = len(grant.claims) >= ask.count
             if self.strange:
                 self._rest_until = now + self._rest
-                self._rest = min(self._rest * 2, LONGEST_REST)
+                self._rest = FIRST_REST if grant.passed >= PASSES else min(self._rest * 2, LONGEST_REST)
             else:
                 self._rest = FIRST_REST
         if grant.claims:
@@ -330,7 +332,7 @@ def _log_end(ended: Ended, verdict: Verdict, server_ms: float) -> None:
     elif report.outcome is Outcome.SUCCESS:
         log.debug("attempt succeeded", **about, ms=report.ms)
     else:
-        more = {} if verdict.due_ms is None else {"retry_in": f"{(verdict.due_ms - server_ms) / 1000:.3g}s"}
+        more = {} if verdict.due_ms is None else {"retry_in": f"{max(0.0, verdict.due_ms - server_ms) / 1000:.3g}s"}
         log.warning(_WORDS[report.outcome], **about, **_in_short(report.error), ms=report.ms, **more)
 
 

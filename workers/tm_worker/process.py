@@ -64,7 +64,10 @@ class Executor:
             # processes it has left running end with this one
             leaving = self._flush() or has_children()
             milliseconds = int((time.monotonic() - began) * 1000)
-            self.channel.send(pack([job, token, *fields, milliseconds, leaving]))
+            try:
+                self.channel.send(pack([job, token, *fields, milliseconds, leaving]))
+            except ConnectionError:
+                return  # the supervisor is dead, and others will run this attempt
             if leaving:
                 return
 
