@@ -105,6 +105,13 @@ class Settings:
             else:
                 os.environ[each.variable] = str(value)
 
+    def hand_down(self) -> None:
+        """Put what says where things are into the environment, for whatever this process starts from now on."""
+        where = {"url": self.url, "home": self.home, "namespace": self.namespace, "history_url": self.history_url}
+        for each in _TABLE:
+            if where.get(each.field) is not None:
+                os.environ[each.variable] = str(where[each.field])
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{each.name}={_shown(getattr(self, each.name))}" for each in dataclasses.fields(self))
         return f"Settings({shown})"
@@ -129,6 +136,16 @@ class Described:
     allowed: str
     default: str
     meaning: str
+
+
+def wants_color() -> bool:
+    """Whether the person at the terminal has nothing against colours (https://no-color.org)."""
+    return not os.environ.get("NO_COLOR")
+
+
+def has_cursor() -> bool:
+    """Whether a terminal can be written to elsewhere than at its end."""
+    return os.environ.get("TERM", "") not in {"", "dumb"}
 
 
 def describe() -> list[Described]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import signal
 import socket
 import sys
@@ -191,7 +190,6 @@ class Stack:
 
     def _watch_run(self, front: Callable[[], int]) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # the parent passes Ctrl-C on as SIGTERM
-        self._prepare_environment()
         return front()
 
     def _quiet(self) -> Settings:
@@ -201,20 +199,13 @@ class Stack:
         return replace(self.settings, log_level="error" if self.quiet else "warning")
 
     def _prepare_service(self) -> None:
-        self._prepare_environment()
+        self.settings.hand_down()  # what tasks submit comes back to this stack, wherever they change directory to
         if self.output is not None:
             self.output.take_over()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 # whole lines, also with PYTHONUNBUFFERED: else two tasks that print at once tear each other's apart
                 stream.reconfigure(line_buffering=True, write_through=False)
-
-    def _prepare_environment(self) -> None:
-        # what tasks start or submit finds its way back to this stack, wherever they change directory to
-        settings = self.settings
-        os.environ.update(TM_HOME=str(settings.home), TM_NAMESPACE=settings.namespace, TM_HISTORY=settings.history_url)
-        if settings.url is not None:
-            os.environ["TM_URL"] = settings.url
 
     # what the parent does
 

@@ -168,7 +168,9 @@ def test_a_failed_run_says_which_task_and_why(face: Client, graph: Graph, hand: 
     handle = face.submit(graph)
     hand.report(hand.take()[0], error={"type": "ZeroDivisionError", "message": "division by zero", "traceback": "..."})
     assert handle.wait(5) is RunState.FAILED
-    with pytest.raises(RunFailedError, match="ended failed: task 'first', attempt 1: ZeroDivisionError: division by zero"):
+    with pytest.raises(
+        RunFailedError, match="ended failed: task 'first', attempt 1: ZeroDivisionError: division by zero"
+    ):
         handle.result(5)
 
 

@@ -59,14 +59,22 @@ def test_a_table_on_a_terminal_has_colours_and_no_markup(monkeypatch: pytest.Mon
     assert "\x1b[32msuccess" in to.getvalue()
 
 
-@pytest.mark.parametrize("how", ["option", "environment"])
-def test_colour_can_be_refused(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    if how == "environment":
-        monkeypatch.setenv("NO_COLOR", "1")
-    face, to = render(terminal=True, color=how == "environment")
+    face, to = render(terminal=True, color=False)
     face.table(("RUN", "STATE"), [["a", "success"]], states=("STATE",))
     assert "\x1b[3" not in to.getvalue()
+
+
+@pytest.mark.parametrize(("variable", "no_color", "color"), [("", False, True), ("1", False, False), ("", True, False)])
+def test_no_color_is_honoured(variable: str, no_color: bool, color: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tm.cli.face import Face
+
+    monkeypatch.setenv("NO_COLOR", variable)
+    monkeypatch.setattr(Face, "is_terminal", True)
+    face = Face()
+    face.no_color = no_color
+    assert face.render().color is color
 
 
 def test_every_state_has_a_look() -> None:

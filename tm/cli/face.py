@@ -39,7 +39,9 @@ class Face:
     @property
     def is_terminal(self) -> bool:
         """Whether a person looks at stdout."""
-        return sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not self.as_json
+        from tm.config import has_cursor
+
+        return sys.stdout.isatty() and has_cursor() and not self.as_json
 
     def settings(self, **overrides: Any) -> Settings:
         """The settings of this call."""
@@ -64,9 +66,11 @@ class Face:
     def render(self) -> Render:
         """The formatter for stdout."""
         from tm.cli.render import Render
+        from tm.config import wants_color
 
+        color = wants_color() and not self.no_color
         zone = self.settings().timezone
-        return Render(as_json=self.as_json, terminal=self.is_terminal, color=not self.no_color, zone=zone)
+        return Render(as_json=self.as_json, terminal=self.is_terminal, color=color, zone=zone)
 
     def guard(self, body: Callable[[], Any]) -> int:
         """Run a command; every error ends here, as one line (or one JSON document) and an exit code."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, TextIO
@@ -38,7 +37,7 @@ class Render:
     Args:
         as_json: documents instead of text.
         terminal: a person looks at it.
-        color: wanted, as far as there is a terminal and no NO_COLOR.
+        color: wanted, as far as there is a terminal.
         zone: for times; JSON has UTC.
         to: somewhere else than stdout.
     """
@@ -48,7 +47,7 @@ class Render:
     ) -> None:
         self._to = to or sys.stdout
         self.as_json, self.terminal = as_json, terminal
-        self.color = color and terminal and not os.environ.get("NO_COLOR")
+        self.color = color and terminal
         self.zone = zone
 
     def document(self, schema: str, items: Sequence[Mapping[str, Any]]) -> None:
