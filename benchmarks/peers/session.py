@@ -102,7 +102,7 @@ class Session:
         return {
             "seconds": answer["seconds"],
             "samples": answer["samples"],
-            "cpu": dict(zip(("workers", "server", "client"), (b - a for a, b in zip(used, now, strict=True)), strict=True)),
+            "cpu": {who: b - a for who, a, b in zip(("workers", "server", "client"), used, now, strict=True)},
             "server": {name: after[name] - before[name] for name in after},
             "workers_pss": processes.pss(everyone) / MIB,
             "server_rss": processes.peak_rss(self.server.pid) / MIB,
@@ -111,8 +111,6 @@ class Session:
     def close(self) -> None:
         """End everything and remove what it wrote."""
         assert self._process.stdin is not None
-        for pid in processes.family(self._roots)[1:]:
-            self._roots.append(pid)
         try:
             self._process.stdin.close()
             self._process.wait(20)

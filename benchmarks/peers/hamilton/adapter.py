@@ -6,10 +6,10 @@ import os
 
 os.environ["HAMILTON_TELEMETRY_ENABLED"] = "false"
 
-from hamilton import ad_hoc_utils, driver  # noqa: E402 - reads the environment when imported
+from hamilton import ad_hoc_utils, driver
 
-from benchmarks.peers import work  # noqa: E402
-from benchmarks.peers.protocol import Adapter, serve  # noqa: E402
+from benchmarks.peers import work
+from benchmarks.peers.protocol import Adapter, serve
 
 
 class Peer(Adapter):
@@ -20,7 +20,7 @@ class Peer(Adapter):
         for number in range(1, size):
             lines += [f"def t{number}(t{number - 1}: dict) -> dict:", f"    return hop(t{number - 1})"]
         space = {"hop": work.hop}
-        exec("\n".join(lines), space)  # noqa: S102 - the names of functions and parameters are its graph
+        exec("\n".join(lines), space)
         functions = [space[f"t{number}"] for number in range(size)]
         module = ad_hoc_utils.create_temporary_module(*functions, module_name=f"chain{size}")
         engine = driver.Builder().with_modules(module).build()

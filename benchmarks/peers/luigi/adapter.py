@@ -58,9 +58,7 @@ class Step(luigi.Task):
     size = luigi.IntParameter(default=0)
 
     def requires(self):
-        return [
-            Step(kind=kind, run_id=self.run_id, n=n, size=self.size) for kind, n in BODIES[self.kind][0](self)
-        ]
+        return [Step(kind=kind, run_id=self.run_id, n=n, size=self.size) for kind, n in BODIES[self.kind][0](self)]
 
     def output(self):
         name = f"{self.kind}-{self.run_id}-{self.n}"

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 from benchmarks.peers import work
 from benchmarks.peers.protocol import PATIENCE, Adapter, latencies, serve
+
+#: seconds; a scheduler that starts later than this before a full minute might miss it
+SCHEDULER_STARTS_IN = 12.0
 
 
 class Ours(Adapter):
@@ -92,13 +96,45 @@ class Ours(Adapter):
         graph = self.graphs.start
         self.samples += latencies(graph.submit, lambda handle: handle.result(PATIENCE), size)
 
+    def tick(self, size: int) -> None:
+        """Lags of graphs that are due at the next full minute, each until its run is queued, in seconds."""
+        import redis
+
+        from tm.store.keys import Keys
+
+        keys, client = Keys("default"), redis.Redis.from_url(self.url)
+        before = len(self.workers)
+        if time.time() % 60 > 60 - SCHEDULER_STARTS_IN:
+            time.sleep(SCHEDULER_STARTS_IN)
+        due = (int(time.time()) // 60 + 1) * 60
+        self.spawn(
+            *(sys.executable, "-m", "tm_scheduler", "ticks.py", "--log-level=warning"),
+            BENCH_TICKS=str(size),
+            TM_URL=self.url,
+            TM_HOME=str(self.home),
+            TM_TZ="UTC",
+        )
+        with self.clock:
+            time.sleep(due + 3 - time.time())
+        scheduler = self.workers.pop(before)
+        scheduler.terminate()
+        scheduler.wait()
+        runs = [key.decode() for key in client.scan_iter(f"{keys.prefix}run:tick*", count=1000)]
+        pipeline = client.pipeline(transaction=False)
+        for run in runs:
+            pipeline.hmget(run, "tick", "created", "state")
+        found = pipeline.execute()
+        work.check(sorted({int(tick) for tick, _, _ in found}), [due * 1000], "instants of the ticks")
+        work.check(len(runs), size, "runs queued by ticks")
+        self.samples += [(int(created) - int(tick)) / 1000 for tick, created, _ in found]
+
     def inprocess(self, size: int) -> None:
         """`graph()` in this process, without a server."""
         import graphs
 
-        work.check(len(graphs.chain.plan.tasks), size, "size of the graph chain")
+        work.check(len(graphs.inprocess.plan.tasks), size, "size of the graph")
         with self.clock:
-            got = graphs.chain()
+            got = graphs.inprocess()
         work.check(got, {"hop": size, "from": "chain"}, "in process")
 
 

@@ -90,9 +90,7 @@ class Peer(Adapter):
         work.check(got, [work.diamond(n) for n in range(size)], "diamonds")
 
     def start_latency(self, size: int) -> None:
-        self.samples += latencies(
-            lambda: self.queue.enqueue(self.t.now), lambda job: self._values([job])[0], size
-        )
+        self.samples += latencies(lambda: self.queue.enqueue(self.t.now), lambda job: self._values([job])[0], size)
 
 
 if __name__ == "__main__":
