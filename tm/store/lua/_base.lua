@@ -11,6 +11,7 @@ local MAX_LOSSES = 3
 local LONGEST_DELAY = 30 * 86400 -- seconds; as tm.retry.LONGEST_DELAY
 local UNPACKABLE = 4000 -- arguments that fit on Lua's stack in one call
 local MOST_CLAIMS = 256 -- that one call hands out
+local MOST_BELLS = 1000 -- that one call answers, most of them for nothing: about 3 ms
 local ROOM = 200 -- tasks queued, blocked or cancelled in one call: about 2 ms
 local PLAN_KEPT = 86400000 -- ms a plan outlives the last run that needs it
 

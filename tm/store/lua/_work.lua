@@ -149,7 +149,7 @@ local function grant(c, ask)
     end
     ring_bells(c)
     for _, queue in ipairs(ask.queues) do
-        while #claims < ask.count and passed < 16 and popped < MOST_CLAIMS do
+        while #claims < ask.count and passed < 16 and popped < MOST_BELLS do
             local bells = redis.pcall('LPOP', bell_key(c, queue), ask.count - #claims)
             if not bells or bells.err then break end
             for k = 1, #bells do

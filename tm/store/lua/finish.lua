@@ -27,7 +27,6 @@ return function(c, args)
         elseif a.r[STATE] ~= 'running' or not a.open then
             verdict = 0
         else
-            c.released[#c.released + 1] = job
             if outcome == 'success' then
                 succeed(c, a, args[k + 3], ms)
                 verdict = 1
@@ -35,6 +34,7 @@ return function(c, args)
                 -- a loss that the worker itself reports was a way of giving work back: it is not charged
                 verdict = fail(c, a, outcome, args[k + 4], args[k + 5] == '1', outcome ~= 'lost', ms, tonumber(args[k + 7]))
             end
+            c.released[#c.released + 1] = job -- last: what fails halfway stays leased, and is reaped
         end
         verdicts[#verdicts + 1] = verdict
     end

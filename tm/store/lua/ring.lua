@@ -13,7 +13,10 @@ return function(c, args)
         local key, bells, before = queued_key(c, queue), bell_key(c, queue), latest
         for _ = 1, limit do
             local head = redis.pcall('LINDEX', bells, 0)
-            if type(head) ~= 'string' then break end
+            if type(head) ~= 'string' then
+                if head then before = -1 end -- something else is in the place of this queue
+                break
+            end
             local job = job_of(c, head)
             local since = redis.call('ZSCORE', key, job)
             if since then
