@@ -18,7 +18,7 @@ from enum import Enum, auto
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Protocol
 
-from tm import children
+from tm import children, logs
 from tm.greeting import farewell, greeting
 from tm.store.keys import Keys
 
@@ -200,6 +200,8 @@ class Stack:
 
     def _prepare_service(self) -> None:
         self.settings.hand_down()  # what tasks submit comes back to this stack, wherever they change directory to
+        quiet = self._quiet()
+        logs.configure(quiet.log_level, quiet.log_format)
         if self.output is not None:
             self.output.take_over()
         for stream in (sys.stdout, sys.stderr):

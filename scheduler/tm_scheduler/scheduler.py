@@ -100,8 +100,11 @@ class Scheduler:
         return left
 
     def has_open_runs(self) -> bool:
-        """Whether we are responsible for runs that have not ended; a standby never is."""
-        return self.leading and bool(self._store.open_runs())
+        """Whether runs of our graphs have not ended; a standby is not responsible for any.
+
+        Runs of other graphs, left over from another file or run by others, are nothing we could wait for.
+        """
+        return self.leading and any(self._store.open_runs(graph.name) for graph in self._graphs)
 
     def interrupted(self) -> None:
         """The server was away: look at everything afresh, and give workers time to be heard of again."""

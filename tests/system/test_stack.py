@@ -298,3 +298,29 @@ def test_ctrl_c_right_at_the_start_ends_it_in_good_order(place: Place) -> None:
     assert "Traceback" not in terminal.text
     assert "starting it again" not in terminal.text
     place.left_alone()
+
+
+def test_a_run_left_over_from_another_file_is_not_waited_for(place: Place) -> None:
+    place.write(SLOW, "other.py")
+    with place.start("python", "other.py") as terminal:
+        wait_for((place.directory / "began").exists, "the first task to begin")
+        os.killpg(terminal.process.pid, signal.SIGINT)
+        terminal.shows("waiting for 1 running graph")
+        assert terminal.interrupt(timeout=5) == 130
+    place.write(TICKING)
+    with place.start("python", "my_graph.py") as terminal:
+        terminal.shows("hello from a task")
+        assert terminal.interrupt(timeout=20) == 0
+    place.left_alone()
+
+
+def test_a_server_that_is_away_is_one_line_from_each_service_and_waited_for(place: Place) -> None:
+    place.write(TICKING)
+    with place.start("python", "my_graph.py", TM_URL="redis://127.0.0.1:1") as terminal:
+        terminal.shows("WARN  scheduler")
+        terminal.shows("WARN  worker")
+        assert len(terminal.lines) == 5
+        os.killpg(terminal.process.pid, signal.SIGINT)
+        terminal.shows("waiting for running tasks; Ctrl-C again stops at once")
+        assert terminal.interrupt(timeout=5) == 130
+    wait_for(lambda: not place.processes(), "no process to be left")
