@@ -36,8 +36,8 @@ format: $(VENV)/.installed-dev  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## the numbers of benchmarks/skeleton.py
-	$(BIN)/python benchmarks/skeleton.py
+bench: $(VENV)/.installed-dev  ## ours beside others, 15 minutes; PEERS=celery,huey or ARGS=--quick for less
+	$(BIN)/python -m benchmarks.peers $(if $(PEERS),--peers $(PEERS)) $(ARGS)
 
 clean:  ## remove .venv, caches and what the demo wrote
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist .tm

@@ -82,16 +82,19 @@ class Server:
         """Totals since the server began."""
         stats = self.client.info("stats")
         commands = self.client.info("commandstats")
+        cpu = self.client.info("cpu")
         return {
             "commands": sum(each["calls"] for each in commands.values()),
             "reads": stats["total_reads_processed"],
             "in": stats["total_net_input_bytes"],
             "out": stats["total_net_output_bytes"],
+            "cpu": cpu["used_cpu_user"] + cpu["used_cpu_sys"],
         }
 
-    def used_memory(self) -> int:
-        """Bytes in use by data and connections."""
-        return int(self.client.info("memory")["used_memory"])
+    def memory(self) -> tuple[int, int]:
+        """Bytes in use by data and connections: now, and at most since the server began."""
+        info = self.client.info("memory")
+        return int(info["used_memory"]), int(info["used_memory_peak"])
 
     def close(self) -> None:
         """End it and remove its files."""

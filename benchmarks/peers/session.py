@@ -32,9 +32,16 @@ class MissingError(Exception):
 
 
 class Session:
-    """A peer's adapter, from first to last."""
+    """A peer's adapter, from first to last.
 
-    def __init__(self, peer: Peer, server: Server, sizes: dict[str, int], **environment: str) -> None:
+    Args:
+        sizes: of the workloads, by method, for peers whose graphs have to be there when workers start.
+        program: the adapter's file in the peer's folder.
+    """
+
+    def __init__(
+        self, peer: Peer, server: Server, sizes: dict[str, int], program: str = "adapter.py", **environment: str
+    ) -> None:
         self.peer, self.server = peer, server
         self.home = Path(tempfile.mkdtemp(prefix=f"bench-{peer.name}-"))
         self.log = self.home / "adapter.log"
@@ -49,7 +56,7 @@ class Session:
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [python_of(peer), peer.folder / "adapter.py"],
+                [python_of(peer), peer.folder / program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -91,18 +98,22 @@ class Session:
     def run(self, method: str, size: int, repeat: int) -> dict[str, Any]:
         """One measurement: seconds for one repetition, samples if any, and what it cost in total."""
         everyone = processes.family(self._roots)
-        client, server = [self._process.pid], [self.server.pid]
+        client = [self._process.pid]
         processes.forget_peak(self.server.pid)
         before = self.server.counters()
-        used = [processes.cpu_seconds(pids) for pids in (everyone, server, client)]
+        used = [processes.cpu_seconds(pids) for pids in (everyone, client)]
         answer = self._ask(do="run", workload=method, size=size, repeat=repeat)
         everyone = processes.family(self._roots)
-        now = [processes.cpu_seconds(pids) for pids in (everyone, server, client)]
+        now = [processes.cpu_seconds(pids) for pids in (everyone, client)]
         after = self.server.counters()
         return {
             "seconds": answer["seconds"],
             "samples": answer["samples"],
-            "cpu": {who: b - a for who, a, b in zip(("workers", "server", "client"), used, now, strict=True)},
+            "cpu": {
+                "workers": now[0] - used[0],
+                "client": now[1] - used[1],
+                "server": after["cpu"] - before["cpu"],
+            },
             "server": {name: after[name] - before[name] for name in after},
             "workers_pss": processes.pss(everyone) / MIB,
             "server_rss": processes.peak_rss(self.server.pid) / MIB,
