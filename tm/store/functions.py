@@ -19,7 +19,20 @@ if TYPE_CHECKING:
 
 #: reports and heartbeats must get through when the server is full, or nothing would ever end
 _ALLOWED_WHEN_FULL = frozenset(
-    {"take", "finish", "beat", "lead", "resign", "reap", "promote", "ring", "expire", "cancel", "hand_back"},
+    {
+        "announce",
+        "take",
+        "finish",
+        "beat",
+        "lead",
+        "resign",
+        "reap",
+        "promote",
+        "ring",
+        "expire",
+        "cancel",
+        "hand_back",
+    },
 )
 #: what the functions share, in the order in which one builds on the other
 _SHARED = ("_base", "_plans", "_runs", "_work")

@@ -75,9 +75,12 @@ class Store:
 
     def instance(self) -> str:
         """The random id this server's data got when it was first used; a new one means that it was emptied."""
-        self._redis.hsetnx(self.keys.meta, "instance", secrets.token_hex(8))
-        self._redis.hsetnx(self.keys.meta, "schema", str(SCHEMA))
-        return _text(self._redis.hget(self.keys.meta, "instance"))
+        known = self._redis.hget(self.keys.meta, "instance")
+        if known is None:
+            self._redis.hsetnx(self.keys.meta, "schema", str(SCHEMA))
+            self._redis.hsetnx(self.keys.meta, "instance", secrets.token_hex(8))
+            known = self._redis.hget(self.keys.meta, "instance")
+        return _text(known)
 
     def define(self, plan: Plan, info: Mapping[str, Any] | None = None) -> None:
         """Store a plan, and what `tm graphs` shows of its graph."""
@@ -176,16 +179,9 @@ class Store:
 
     def announce(self, worker: str, graphs: Iterable[str], info: Mapping[str, str], ttl_ms: int) -> None:
         """Say which graphs a worker has loaded; forgotten after `ttl_ms` unless said again."""
-        offers, about = self.keys.offers(worker), self.keys.worker(worker)
-        with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.delete(offers)
-            if offered := list(graphs):
-                pipeline.sadd(offers, *offered)
-                pipeline.pexpire(offers, ttl_ms)
-            if info:
-                pipeline.hset(about, mapping=dict(info))
-                pipeline.pexpire(about, ttl_ms)
-            pipeline.execute()
+        offered = list(graphs)
+        about = [part for pair in info.items() for part in pair]
+        self._call("announce", worker, ttl_ms, len(offered), *offered, *about)
 
     def retire(self, worker: str) -> None:
         """Forget a worker that ends."""
@@ -236,9 +232,13 @@ class Store:
         """Let a standby take over at once."""
         self._call("resign", leader.who, leader.token)
 
-    def reap(self, limit: int = 200) -> int:
-        """Declare attempts lost whose lease has lapsed; returns how many leases were handled."""
-        return int(self._call("reap", limit))
+    def reap(self, limit: int = 200, *, asked_ms: int | None = None) -> int:
+        """Declare attempts lost whose lease has lapsed; returns how many leases were handled.
+
+        With `asked_ms`, the caller's idea of the server's time, a call that was held up on its way does nothing: a
+        server that froze has kept the heartbeats waiting just as long.
+        """
+        return int(self._call("reap", limit, "" if asked_ms is None else asked_ms))
 
     def promote(self, limit: int = 200) -> tuple[int, int | None]:
         """Queue due retries; returns how many, and in how many ms the next is due (None: there is none)."""

@@ -93,14 +93,14 @@ end
 
 -- What a call writes at its end ------------------------------------------------------------------------------------------
 
-local function add(batches, key, ...)
+local function add(batches, key, one, two)
     local batch = batches[key]
     if not batch then
         batch = {}
         batches[key] = batch
     end
     local n = #batch
-    for k = 1, select('#', ...) do batch[n + k] = select(k, ...) end
+    batch[n + 1], batch[n + 2] = one, two
 end
 
 -- Nothing that fails here keeps the rest from being written; the caller hears of it in the end.
