@@ -63,7 +63,7 @@ class Scheduler:
         self._leader = Leader(store, who, ttl_ms=ttl_ms, monotonic=monotonic)
         self._clock = ServerClock(store, monotonic=monotonic)
         self._ticks = TickMaker(store, graphs, self._clock, zone, monotonic=monotonic)
-        self._sweep = Sweep(store, lease=lease, monotonic=monotonic)
+        self._sweep = Sweep(store, lease=lease, monotonic=monotonic, server_ms=self._clock.now_ms)
         self._office: Leadership | None = None  # the leadership for which everything is set up
         self._measure_at = 0.0
         self._standing_by = False

@@ -38,7 +38,7 @@ class SweepStore(Protocol):
         """Queue retries that are due; returns how many, and ms until the next."""
         ...
 
-    def reap(self, limit: int = ...) -> int:
+    def reap(self, limit: int = ..., *, asked_ms: int | None = ...) -> int:
         """Declare attempts lost whose lease has lapsed."""
         ...
 
@@ -58,9 +58,18 @@ class Sweep:
         store: whose functions are called.
         lease: seconds a worker may be silent.
         monotonic: seconds.
+        server_ms: our idea of the server's time, so that a call which was held up on its way declares nobody dead.
     """
 
-    def __init__(self, store: SweepStore, *, lease: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: SweepStore,
+        *,
+        lease: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        server_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self._server_ms = server_ms
         self._store, self._lease, self._monotonic = store, lease, monotonic
         now = monotonic()
         self._promote_at = self._reap_at = self._expire_at = self._ring_at = now
@@ -88,7 +97,8 @@ class Sweep:
                 the other duties go on.
         """
         now = self._monotonic()
-        if now - self._last_pass > PATIENCE:  # this process was stopped, or the server frozen
+        # this process was stopped, or the server frozen, for longer than the beats of a living worker can bridge
+        if now - self._last_pass > min(PATIENCE, self._lease / 2):
             self.hold_reaping()
         self._last_pass = now
         self._hear_of_retries()
@@ -97,7 +107,7 @@ class Sweep:
             self._guarded("promote", self._promote)
         if now >= self._reap_at and now >= self._reap_not_before:
             self._reap_at = now + REAP_EVERY
-            self._guarded("reap", lambda: self._repeat("lost attempts", self._store.reap))
+            self._guarded("reap", lambda: self._repeat("lost attempts", self._reap))
         if now >= self._expire_at:
             self._expire_at = now + EXPIRE_EVERY
             self._guarded("expire", lambda: self._repeat("runs timed out", self._store.expire))
@@ -122,6 +132,9 @@ class Sweep:
                 break
         if wait is not None:
             self._promote_at = min(self._promote_at, self._monotonic() + wait / 1000)
+
+    def _reap(self, limit: int) -> int:
+        return self._store.reap(limit, asked_ms=self._server_ms() if self._server_ms else None)
 
     def _repeat(self, what: str, call: Callable[[int], int], *, once: bool = False) -> None:
         total = 0

@@ -97,3 +97,12 @@ def test_a_lease_left_behind_by_a_finished_attempt_is_dropped(stage: Stage) -> N
     assert stage.store.reap() == 1
     assert stage.state() == "success"
     assert len(stage.told(AttemptEnded)) == 1
+
+
+def test_a_call_that_was_held_up_declares_nobody_dead(stage: Stage) -> None:
+    """What froze the server kept the heartbeats waiting as well."""
+    stage.start(plan(SINGLE))
+    stage.take()
+    stage.later(LEASE + 5000)
+    assert stage.store.reap(asked_ms=stage.now - 2001) == 0
+    assert stage.store.reap(asked_ms=stage.now - 2000) == 1

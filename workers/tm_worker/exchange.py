@@ -121,6 +121,7 @@ class Exchange:
 
     def rung(self, job: str, now: float) -> None:
         """The doorbell rang for this job."""
+        self.outage.answered(now)
         if self._supervisor.room == 0 or self._bell:
             self.hand_back(job, now)
         else:

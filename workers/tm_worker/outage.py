@@ -43,6 +43,11 @@ class Outage:
         self.retry_at = now + self._delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         self._delay = min(self._delay * 2, LONGEST_DELAY)
 
+    def answered(self, now: float) -> None:
+        """Something came in from the server, so there is no point in waiting longer."""
+        if self.retry_at is not None:
+            self.retry_at = now
+
     def over(self) -> None:
         """A call succeeded."""
         if self.retry_at is not None:

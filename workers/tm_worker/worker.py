@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from os import getpid
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from rq import worker_registration
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import utcformat
@@ -24,7 +25,7 @@ from tm.errors import RefusedError
 from tm.queues import MessageSerializer, TmJob, TmQueue, rq_queue_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from redis import Redis
 
@@ -36,6 +37,13 @@ def worker_name(name: str | None = None) -> str:
 
 def _refuse(*_: object, **__: object) -> NoReturn:
     raise RefusedError("this part of RQ is not used: attempts are run by the loop of tm-worker")
+
+
+@contextmanager
+def _shown_later() -> Iterator[None]:
+    """A server at its maxmemory refuses to write what RQ shows; that is no reason not to work."""
+    with suppress(OutOfMemoryError):
+        yield
 
 
 class TmWorker(Worker):
@@ -68,12 +76,17 @@ class TmWorker(Worker):
         """Be listed, as idle. Safe to repeat."""
         self.birth_date = self.birth_date or datetime.now(UTC)
         self._find_ip_address()
-        with self.connection.pipeline() as pipeline:
+        with self.connection.pipeline() as pipeline, _shown_later():
             pipeline.hset(self.key, mapping={**self._entry(), "state": "idle"})
             pipeline.expire(self.key, self.worker_ttl)
             worker_registration.register(self, pipeline)
             pipeline.execute()
         self._state = "idle"
+
+    def set_state(self, state: str, pipeline: Any = None) -> None:
+        """Have RQ show another state."""
+        with _shown_later():
+            super().set_state(state, pipeline)
 
     def beat(self, connection: Redis) -> bool:
         """Stay listed; called from the thread of heartbeats, with its connection. Returns whether RQ is suspended."""
@@ -84,7 +97,12 @@ class TmWorker(Worker):
             pipeline.expire(self.key, self.worker_ttl)
             worker_registration.register(self, pipeline)
             pipeline.exists(WORKERS_SUSPENDED)
-            return bool(pipeline.execute()[-1])
+            *written, suspended = pipeline.execute(raise_on_error=False)
+        with _shown_later():
+            for reply in (*written, suspended):
+                if isinstance(reply, RedisError):
+                    raise reply
+        return bool(suspended)
 
     def noted(self, state: str) -> None:
         """The server has been told this state with another call."""
