@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from tm.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tm.events import Event
 
@@ -62,11 +62,20 @@ class ArchiverConfig:
 class Archiver:
     """One background duty of the scheduler that leads. Two of them at once do no harm: history knows the position."""
 
-    def __init__(self, store: EventSource, history: Archive, config: ArchiverConfig | None = None) -> None:
+    def __init__(
+        self,
+        store: EventSource,
+        history: Archive,
+        config: ArchiverConfig | None = None,
+        *,
+        on_source: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """See the class; `on_source` is told which data the server holds, at first and when that has changed."""
         self._store = store
         self._history = history
         self._config = config or ArchiverConfig()
         self._known: tuple[str, str] | None = None  #: source and position; None at first and after any trouble
+        self._on_source = on_source
 
     def one_pass(self) -> int:
         """File the next entries, if need be after waiting for them, and return how many there were.
@@ -75,7 +84,9 @@ class Archiver:
             UnavailableError: history does not take them now. Nothing is lost; call again after a while.
             redis.exceptions.RedisError: the server is away; the same holds.
         """
-        source, position = self._known or self._look_up()
+        known = self._known
+        # asked each time: a server may be emptied under an open connection
+        source, position = known if known and known[0] == self._store.instance() else self._look_up()
         self._known = None
         entries = self._store.events(position, self._config.batch, self._config.block_ms)
         if entries:
@@ -87,6 +98,7 @@ class Archiver:
 
     def _look_up(self) -> tuple[str, str]:
         source = self._store.instance()
+        self._on_source(source)
         position = self._history.position(source)
         self._store.ack(position)  # the last pass may have ended between recording and this
         return source, position

@@ -16,7 +16,7 @@ from tm_scheduler.sweep import Sweep
 from tm_scheduler.ticks import TickMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from tm.graph import Graph
@@ -31,6 +31,8 @@ MEASURE_EVERY = 3.0
 COMPARE_AFTER = 5.0
 #: a step of the server's clock that makes leases look older than they are
 STEP_MS = 2000
+#: events that wait for history; beyond, ticks are held, or the server would fill up with what nobody files
+MAX_BACKLOG = 100_000
 
 
 class Scheduler:
@@ -43,6 +45,8 @@ class Scheduler:
         lease: seconds a worker may be silent.
         who: unlike any other scheduler's, of this boot or another.
         ttl_ms: how long the leadership lasts without renewal.
+        max_backlog: so many events may wait for history; beyond, ticks are held, and made when it has caught up.
+        recall: the last tick of each graph as history has it, asked when the server knows none.
         on_lead: told True when leadership begins and False when it ends.
     """
 
@@ -56,16 +60,19 @@ class Scheduler:
         who: str,
         ttl_ms: int = TTL_MS,
         on_lead: Callable[[bool], None] = lambda _: None,
+        recall: Callable[[], Mapping[str, int]] = dict,
+        max_backlog: int = MAX_BACKLOG,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._graphs, self._zone = store, graphs, zone
-        self._on_lead, self._monotonic = on_lead, monotonic
+        self._on_lead, self._recall, self._monotonic = on_lead, recall, monotonic
         self._leader = Leader(store, who, ttl_ms=ttl_ms, monotonic=monotonic)
         self._clock = ServerClock(store, monotonic=monotonic)
         self._ticks = TickMaker(store, graphs, self._clock, zone, monotonic=monotonic)
         self._sweep = Sweep(store, lease=lease, monotonic=monotonic, server_ms=self._clock.now_ms)
         self._office: Leadership | None = None  # the leadership for which everything is set up
         self._measure_at = 0.0
+        self._max_backlog, self._behind = max_backlog, False  # whether history is too far behind for more ticks
         self._standing_by = False
         self._compare_at: float | None = None
         self.leading = False
@@ -84,7 +91,7 @@ class Scheduler:
             self._take_office(leadership)
         if self._monotonic() >= self._measure_at:
             self._measure()
-        if ticking and not self._ticks.one_pass(leadership):
+        if ticking and not self._behind and not self._ticks.one_pass(leadership):
             self._leader.step_down()
             self._stand_by()
             return
@@ -95,7 +102,7 @@ class Scheduler:
         left = self._leader.seconds_left()
         if self.leading:
             left = min(left, self._sweep.seconds_left(), max(0.0, self._measure_at - self._monotonic()))
-            if ticking:
+            if ticking and not self._behind:
                 left = min(left, self._ticks.seconds_left())
         return left
 
@@ -129,7 +136,7 @@ class Scheduler:
         self._measure()
         for graph in self._graphs:
             self._store.define(graph.plan, self._about(graph))
-        self._ticks.start()
+        self._ticks.start(self._recall)
         self._office = leadership
         if not self.leading:
             self.leading, self._standing_by = True, False
@@ -169,6 +176,13 @@ class Scheduler:
         self._measure_at = self._monotonic() + MEASURE_EVERY
         if abs(self._clock.measure()) > STEP_MS:
             self._sweep.hold_reaping()
+        waiting = self._store.backlog()
+        behind = waiting > self._max_backlog
+        if behind and not self._behind:
+            log.error("history is too far behind; ticks are held until it has caught up", events=waiting)
+        elif self._behind and not behind:
+            log.info("history has caught up; held ticks are made now")
+        self._behind = behind
 
     def _about(self, graph: Graph) -> dict[str, Any]:
         """What `tm graphs` shows."""

@@ -9,10 +9,13 @@ import os
 import secrets
 import socket
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tm.errors import UnavailableError
+from tm.clock import to_ms
+from tm.errors import TaskmasterError, UnavailableError
 from tm.logs import get_logger
+from tm.redact import redact
 from tm_scheduler.signals import Signals
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ def serve(
             who=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
             ttl_ms=ttl_ms,
             on_lead=archiving.lead,
+            recall=lambda: _recall(settings),
         )
 
         def tell(due_ms: int | None) -> None:
@@ -171,6 +175,28 @@ def _resign(scheduler: Scheduler) -> None:
         log.debug("could not resign; the lease will lapse", error=str(error))
 
 
+def _place(settings: Settings) -> str:
+    """What history calls the server and our part of it."""
+    return f"{settings.namespace}@{redact(settings.server_url())}"
+
+
+def _recall(settings: Settings) -> dict[str, int]:
+    """The last tick of each graph, by history; nothing when it does not answer, for nothing waits for it."""
+    from tm.history import open_history
+
+    try:
+        history = open_history(settings.history_url)
+        try:
+            return history.last_ticks(_place(settings))
+        finally:
+            history.close()
+    except TaskmasterError as error:
+        log.warning(
+            "history cannot say when graphs ticked last; those the server does not know begin now", error=str(error)
+        )
+        return {}
+
+
 @contextmanager
 def _archivers(settings: Settings, tell: Callable[[int | None], None]) -> Iterator[FileSome]:
     """History and a connection of its own, as one function that files events."""
@@ -188,8 +214,14 @@ def _archivers(settings: Settings, tell: Callable[[int | None], None]) -> Iterat
                 Store(client, settings.namespace, result_ttl=settings.result_ttl),
                 tell,
             )
-            patient = Archiver(store, history, ArchiverConfig(block_ms=WAIT_FOR_EVENTS_MS))
-            hasty = Archiver(store, history, ArchiverConfig(block_ms=1))
+
+            def adopt(source: str) -> None:
+                lost = history.adopt(_place(settings), source, to_ms(datetime.now(UTC)))
+                if lost:
+                    log.error("the server was emptied; runs that were open are lost", runs=lost)
+
+            patient = Archiver(store, history, ArchiverConfig(block_ms=WAIT_FOR_EVENTS_MS), on_source=adopt)
+            hasty = Archiver(store, history, ArchiverConfig(block_ms=1), on_source=adopt)
             yield lambda wait: (patient if wait else hasty).one_pass()
         finally:
             history.close()

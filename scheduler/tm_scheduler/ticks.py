@@ -25,7 +25,7 @@ from tm_scheduler.due import due, next_tick, trigger_of
 from tm_scheduler.outage import is_outage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import tzinfo
 
     from tm.cron import Expression
@@ -110,17 +110,21 @@ class TickMaker:
         self._full_until = 0.0
         self._full = False
 
-    def start(self) -> None:
+    def start(self, recall: Callable[[], Mapping[str, int]] = dict) -> None:
         """Read where the server's cursors stand; to be called whenever leadership or connection is new.
 
-        A graph the server has never seen begins now: ticks before it was known are not missed ticks.
+        A graph the server has never seen begins now: ticks before it was known are not missed ticks. Unless `recall`
+        knows its last tick, because the server has been emptied.
         """
         now = self._clock.now_ms()
         cursors, held = self._store.cursors(), self._store.held()
+        recalled = recall() if any(hand.graph.name not in cursors for hand in self._hands) else {}
         for hand in self._hands:
             name = hand.graph.name
             cursor = cursors.get(name)
-            hand.cursor_ms = self._store.set_cursor_if_absent(name, now) if cursor is None else cursor
+            hand.cursor_ms = (
+                self._store.set_cursor_if_absent(name, recalled.get(name, now)) if cursor is None else cursor
+            )
             hand.held = self._still_held(hand, held[name], now) if name in held else None
             if hand.cursor_ms > now + JUMP_MS:
                 log.warning(

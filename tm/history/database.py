@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tm.errors import NotFoundError, RefusedError, SettingsError, UnavailableError
-from tm.history.schema import SCHEMA_VERSION, meta, metadata
+from tm.history.schema import MIGRATIONS, SCHEMA_VERSION, meta, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,11 +138,25 @@ class Database:
             with engine.connect().execution_options(tm_write=True) as connection, connection.begin():
                 self._make_tables(connection)
                 version = _schema_version(connection)
+        if version in MIGRATIONS:
+            with engine.connect().execution_options(tm_write=True) as connection, connection.begin():
+                version = self._migrate(connection)
         if version != SCHEMA_VERSION:
             raise RefusedError(
                 f"history {self.name} has tables of version {version}, this Taskmaster knows {SCHEMA_VERSION}; "
                 "upgrade Taskmaster, or use another history (TM_HISTORY)"
             )
+
+    def _migrate(self, connection: Connection) -> int | None:
+        """Bring older tables up to date, in one transaction; somebody else may have been faster."""
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(7264281)"))
+        while (version := _schema_version(connection)) in MIGRATIONS:
+            assert version is not None  # noqa: S101 - for the type checker: it is a key
+            for statement in MIGRATIONS[version]:
+                connection.execute(text(statement))
+            connection.execute(meta.update().where(meta.c.key == "schema").values(value=str(version + 1)))
+        return version
 
     def _make_tables(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":  # several services may come up on an empty database

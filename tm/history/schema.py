@@ -5,11 +5,15 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
 
 #: raised with every change of a table; a file with a higher one is refused
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
-#: `schema` -> version, `position:<source>` -> id of the last stream entry that was recorded
+#: what brings the tables of a version to the next one
+MIGRATIONS = {1: ("ALTER TABLE runs ADD COLUMN source TEXT",)}
+
+#: `schema` -> version, `position:<source>` -> id of the last stream entry that was recorded,
+#: `place:<namespace>@<server>` -> the sources that were found there, the present one first, with blanks between
 meta = Table(
     "meta",
     metadata,
@@ -33,6 +37,7 @@ runs = Table(
     Column("created", BigInteger, nullable=False),
     Column("started", BigInteger),
     Column("ended", BigInteger),
+    Column("source", Text),  # the instance of the server that told of it; null where an older version has filed it
     # each listing is one walk along one of these, newest first
     Index("runs_created", "created", "id"),
     Index("runs_graph_created", "graph", "created", "id"),

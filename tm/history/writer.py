@@ -13,7 +13,7 @@ from tm.errors import CodecError
 from tm.events import AttemptEnded, Event, RunCreated, RunEnded, TaskClosed, UnknownEvent
 from tm.history.database import Database
 from tm.history.schema import attempts, graph_versions, meta, runs, task_runs
-from tm.states import FINAL_RUN_STATES, FINAL_TASK_STATES, Outcome, RunState
+from tm.states import FINAL_RUN_STATES, FINAL_TASK_STATES, Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: before the first entry of any stream
 BEGINNING = "0-0"
+#: the reason of runs whose server forgot them
+LOST = "lost: the server was emptied, or another one is in its place; what had not ended there is gone"
 
 
 class Writer(Database):
@@ -48,12 +50,54 @@ class Writer(Database):
             fresh = [(entry, event) for entry, event in events if _order(entry) > position]
             if not fresh:
                 return
-            batch = _Batch()
+            batch = _Batch(source)
             for entry, event in fresh:
                 batch.add(entry, event)
             batch.store(connection)
             update = meta.update().where(meta.c.key == _key(source)).values(value=fresh[-1][0])
             connection.execute(update)
+
+    def adopt(self, place: str, source: str, at: int) -> int:
+        """Take note of which data a server holds; returns how many open runs went with the data it held before.
+
+        Such runs are closed as failed, with a reason that begins with "lost:". Safe to repeat.
+
+        Args:
+            place: the server and the namespace, without a password.
+            source: the instance of the data found there now.
+            at: ms, the end of the runs that are lost.
+        """
+        with self._reading() as connection:
+            if _sources(connection, place)[:1] == [source]:
+                return 0
+        with self._writing() as connection:
+            before = _sources(connection, place)
+            if before[:1] == [source]:
+                return 0
+            now = " ".join([source, *(each for each in before if each != source)][:20])
+            _upsert(connection, meta, [{"key": f"place:{place}", "value": now}], {"value": _replace})
+            gone = [each for each in before if each != source]
+            final = [state.value for state in FINAL_RUN_STATES]
+            lost = (runs.c.source.in_(gone)) & (runs.c.state.not_in(final))
+            ended = [state.value for state in FINAL_TASK_STATES]
+            of_lost = task_runs.c.run.in_(select(runs.c.id).where(lost)) & task_runs.c.state.not_in(ended)
+            connection.execute(
+                task_runs.update().where(of_lost).values(state=TaskState.CANCELLED.value, reason=LOST, ended=at)
+            )
+            closed = connection.execute(
+                runs.update().where(lost).values(state=RunState.FAILED.value, reason=LOST, ended=at)
+            )
+            return int(closed.rowcount)
+
+    def last_ticks(self, place: str) -> dict[str, int]:
+        """The last tick of each graph that any data of this server has told of, in ms."""
+        with self._reading() as connection:
+            query = (
+                select(runs.c.graph, func.max(runs.c.tick))
+                .where(runs.c.source.in_(_sources(connection, place)) & runs.c.tick.is_not(None))
+                .group_by(runs.c.graph)
+            )
+            return {graph: int(tick) for graph, tick in connection.execute(query)}
 
 
 class _Batch:
@@ -62,7 +106,8 @@ class _Batch:
     Rows go over what is there: what a row leaves open (None, "") stays as it was, and a run that has ended stays ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self.source = source
         self.runs: dict[str, dict[str, Any]] = {}
         self.task_runs: dict[tuple[str, int], dict[str, Any]] = {}
         self.attempts: list[dict[str, Any]] = []
@@ -93,7 +138,7 @@ class _Batch:
             run,
             {"id": run, "graph": "", "version": "", "trigger": None, "tick": None, "state": RunState.RUNNING.value}
             | {"reason": "", "params": None, "params_json": None, "config": None}
-            | {"created": at, "started": None, "ended": None},
+            | {"created": at, "started": None, "ended": None, "source": self.source},
         )
         row["graph"] = row["graph"] or _text(graph)
         return row
@@ -239,6 +284,7 @@ _RUN_CHANGES = {
     "created": _earlier,
     "started": _keep,
     "ended": _keep,
+    "source": _keep,
 }
 _TASK_RUN_CHANGES = {
     "task": _fill,
@@ -248,6 +294,11 @@ _TASK_RUN_CHANGES = {
     "started": _keep,
     "ended": _replace,
 }
+
+
+def _sources(connection: Connection, place: str) -> list[str]:
+    value = connection.execute(select(meta.c.value).where(meta.c.key == f"place:{place}")).scalar()
+    return str(value).split() if value else []
 
 
 def _key(source: str) -> str:

@@ -349,6 +349,10 @@ class Store:
         entries = reply[0][1]
         return [(_text(stream_id), event_codec.parse(fields.get(b"d", b""))) for stream_id, fields in entries]
 
+    def backlog(self) -> int:
+        """How many events history has not taken yet."""
+        return int(self._redis.xlen(self.keys.events))
+
     def ack(self, upto: str) -> None:
         """Forget events up to and with this stream id: history has them."""
         milliseconds, _, sequence = upto.partition("-")
