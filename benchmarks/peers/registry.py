@@ -26,6 +26,7 @@ class Peer:
     missing: dict[str, str] = field(default_factory=dict)  #: by method, why it cannot be done
     only: tuple[str, ...] = ()  #: methods; empty for all
     rounds: int = 99  #: at most
+    once: bool = False  #: never repeats a workload within a round
 
 
 def load(name: str) -> list[Peer]:

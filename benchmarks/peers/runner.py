@@ -118,7 +118,7 @@ class Measurement:
     def _measure(self, session: Session, workload: Workload) -> None:
         peer, method = session.peer, workload.method
         size = self._size(peer, workload)
-        repeat = 1 if self.quick else workload.repeat
+        repeat = 1 if self.quick or peer.once else workload.repeat
         try:
             found = session.run(method, size, repeat)
         except (MissingError, PeerError) as error:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import defaultdict
 from typing import Any
 
 from benchmarks.peers import work
 from tm import Graph, task
 
-SIZES: dict[str, int] = json.loads(os.environ.get("BENCH_SIZES", "{}"))
+#: by workload; what is not measured stays small, for all graphs are loaded
+SIZES: dict[str, int] = defaultdict(lambda: 10, json.loads(os.environ.get("BENCH_SIZES", "{}")))
 
 
 def sequence(name: str, size: int, body: Any) -> Graph:
@@ -105,10 +107,10 @@ pids.add_edges([pid])
 start.add_edges([now])
 diamonds.add_edges([a], [b, c])
 diamonds.add_edges([b, c], [d])
-chain = sequence("chain", SIZES.get("chain", 100), work.hop)
-inprocess = sequence("inprocess", SIZES.get("inprocess", 100), work.hop)
-payload = sequence("payload", SIZES.get("payload", 20), work.load)
-light = sequence("light", SIZES.get("light", 40), lambda before: work.step(before, 10))
-long = sequence("long", SIZES.get("long", 10), lambda before: work.step(before, 33))
-fan = star("fan", SIZES.get("fan", 1000))
-wide = star("wide", max(1, SIZES.get("wide", 10_000) - 2))
+chain = sequence("chain", SIZES["chain"], work.hop)
+inprocess = sequence("inprocess", SIZES["inprocess"], work.hop)
+payload = sequence("payload", SIZES["payload"], work.load)
+light = sequence("light", SIZES["light"], lambda before: work.step(before, 10))
+long = sequence("long", SIZES["long"], lambda before: work.step(before, 33))
+fan = star("fan", SIZES["fan"])
+wide = star("wide", max(1, SIZES["wide"] - 2))

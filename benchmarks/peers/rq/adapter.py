@@ -30,7 +30,8 @@ class Peer(Adapter):
         for job in jobs:
             result = job.latest_result(timeout=PATIENCE)
             if result is None or result.type != result.Type.SUCCESSFUL:
-                raise RuntimeError(f"job {job.id}: {result and result.exc_string}")
+                state = job.get_status(refresh=True).value
+                raise RuntimeError(f"a job has no result after {PATIENCE} s, its state is {state}")
             found.append(result.return_value)
         return found
 

@@ -72,12 +72,12 @@ class Peer(Adapter):
     async def _pipeline(self, line, *args):
         return await self._value(await line.kiq(*args))
 
-    def _sequence(self, task, size: int, expected, *first, **more) -> None:
+    def _sequence(self, task, hops: int, expected, *first, **more) -> None:
         from taskiq_pipelines import Pipeline
 
         with self.clock:
             line = Pipeline(self.t.broker, task)
-            for _ in range(size - 1):
+            for _ in range(hops - 1):
                 line.call_next(task, param_name="before", **more)
             got = self.runner.run(self._pipeline(line, *first))
         work.check(got, expected, "sequence")
