@@ -181,8 +181,10 @@ def picture(report: dict[str, Any]) -> str:
         [
             chart.lines("One run of n tasks: time", "tasks in the run", "seconds", [size_time]),
             chart.lines("One run of n tasks: memory", "tasks in the run", "MiB of the server", [memory]),
-            chart.lines("Executors on this machine: rate", "executor processes", "tasks/s", [rate]),
-            chart.lines("Executors on this machine: server", "executor processes", "% of a core", [share]),
+            chart.lines("Executors on this machine: rate", "executor processes", "tasks/s", [rate], from_zero=True),
+            chart.lines(
+                "Executors on this machine: server", "executor processes", "% of a core", [share], from_zero=True
+            ),
         ]
     )
 

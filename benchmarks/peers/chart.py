@@ -14,12 +14,12 @@ STYLE = """\
 text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2933 }
 .title { font-weight: 600; font-size: 13px } .small { font-size: 11px; fill: #52606d }
 .ours { fill: #0b7285 } .peer { fill: #9aa5b1 } .grid { stroke: #cbd2d9; stroke-width: 1 }
-.line { fill: none; stroke-width: 2 } .a { stroke: #0b7285 } .b { stroke: #c05621 }
+.line { fill: none; stroke-width: 2 } .line.a { stroke: #0b7285 } .line.b { stroke: #c05621 }
 .dot.a { fill: #0b7285 } .dot.b { fill: #c05621 } .label.a { fill: #0b7285 } .label.b { fill: #c05621 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e4e7eb } .small { fill: #9aa5b1 } .ours { fill: #3bc9db } .peer { fill: #616e7c }
   .grid { stroke: #3e4c59 }
-  .a { stroke: #3bc9db } .b { stroke: #f6ad55 } .dot.a, .label.a { fill: #3bc9db } .dot.b, .label.b { fill: #f6ad55 }
+  .line.a { stroke: #3bc9db } .line.b { stroke: #f6ad55 } .dot.a, .label.a { fill: #3bc9db } .dot.b, .label.b { fill: #f6ad55 }
 }"""
 
 
@@ -78,29 +78,38 @@ def bars(panels: Sequence[Panel], caption: str, columns: int = 2) -> str:
     return _svg(width, height + 10, parts)
 
 
-def lines(title: str, x_name: str, y_name: str, series: Sequence[Series], width: int = 420, height: int = 260) -> str:
-    """Lines on axes with powers of ten (or of two, for small ranges of x)."""
-    left, right, top, bottom = 56, 96, 28, 40
+def lines(title: str, x_name: str, y_name: str, series: Sequence[Series], *, from_zero: bool = False) -> str:
+    """Lines on logarithmic axes (powers of ten, or of two for small ranges of x).
+
+    Args:
+        from_zero: a plain y axis that begins at 0 instead.
+    """
+    width, height = 420, 260
+    left, right, top, bottom = 56, 84, 44, 40
     xs = [x for each in series for x, _ in each.points]
     ys = [y for each in series for _, y in each.points]
-    base = 10 if max(xs) / min(xs) > 100 else 2
-    x_ticks, y_ticks = _ticks(min(xs), max(xs), base), _ticks(min(ys), max(ys), 10)
+    x_ticks = _powers(min(xs), max(xs), 10 if max(xs) / min(xs) > 100 else 2)
+    y_ticks = _steps(max(ys)) if from_zero else _powers(min(ys), max(ys), 10)
     inner_width, inner_height = width - left - right, height - top - bottom
 
     def at_x(x: float) -> float:
         return left + inner_width * _share(x, x_ticks[0], x_ticks[-1])
 
     def at_y(y: float) -> float:
-        return top + inner_height * (1 - _share(y, y_ticks[0], y_ticks[-1]))
+        share = y / y_ticks[-1] if from_zero else _share(y, y_ticks[0], y_ticks[-1])
+        return top + inner_height * (1 - share)
 
-    parts = [_text(0, 14, title, "title"), _text(left + inner_width / 2, height - 6, x_name, "small", "middle")]
+    parts = [
+        _text(0, 14, title, "title"),
+        _text(0, 32, y_name, "small"),
+        _text(left + inner_width / 2, height - 6, x_name, "small", "middle"),
+    ]
     parts += [_text(at_x(x), height - bottom + 16, _brief(x), "small", "middle") for x in x_ticks]
     for y in y_ticks:
         parts.append(
             f'<line class="grid" x1="{left}" x2="{left + inner_width}" y1="{at_y(y):.1f}" y2="{at_y(y):.1f}"/>'
         )
         parts.append(_text(left - 6, at_y(y) + 4, _brief(y), "small", "end"))
-    parts.append(_text(0, top - 2, y_name, "small"))
     for each in series:
         path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in each.points)
         parts.append(f'<polyline class="line {each.kind}" points="{path}"/>')
@@ -112,20 +121,29 @@ def lines(title: str, x_name: str, y_name: str, series: Sequence[Series], width:
     return _svg(width, height, parts)
 
 
-def beside(charts: Sequence[str]) -> str:
-    """Several charts in one file, next to each other."""
-    parts, x, height = [], 0, 0
-    for chart in charts:
-        head, _, body = chart.partition("</style>")
-        size = head.split('viewBox="0 0 ')[1].split('"')[0].split()
-        parts.append(f'<g transform="translate({x} 0)">{body.removesuffix("</svg>")}</g>')
-        x, height = x + int(size[0]) + GAP, max(height, int(size[1]))
-    return _svg(x - GAP, height, parts)
+def beside(charts: Sequence[str], columns: int = 2) -> str:
+    """Several charts of one size in one file, in rows."""
+    parts, width, height = [], 0, 0
+    for number, drawn in enumerate(charts):
+        head, _, body = drawn.partition("</style>")
+        across, down = (int(size) for size in head.split('viewBox="0 0 ')[1].split('"')[0].split())
+        x, y = number % columns * (across + GAP), number // columns * (down + GAP)
+        parts.append(f'<g transform="translate({x} {y})">{body.removesuffix("</svg>")}</g>')
+        width, height = max(width, x + across), max(height, y + down)
+    return _svg(width, height, parts)
 
 
-def _ticks(low: float, high: float, base: int) -> list[float]:
+def _powers(low: float, high: float, base: int) -> list[float]:
     first, last = math.floor(math.log(low, base) + 1e-9), math.ceil(math.log(high, base) - 1e-9)
     return [float(base) ** power for power in range(first, max(last, first + 1) + 1)]
+
+
+def _steps(high: float) -> list[float]:
+    """From 0 in four to six even steps to at least `high`."""
+    rough = (high or 1.0) / 4
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * each for each in (1, 2, 2.5, 5, 10) if size * each >= rough)
+    return [step * number for number in range(math.ceil((high or 1.0) / step - 1e-9) + 1)]
 
 
 def _share(value: float, low: float, high: float) -> float:

@@ -126,6 +126,7 @@ def test_charts_are_svg_for_light_and_dark():
 
 def test_equal_values_on_an_axis_are_no_trouble():
     ET.fromstring(chart.lines("flat", "n", "s", [chart.Series("x", [(1, 5.0), (2, 5.0)])]))
+    ET.fromstring(chart.lines("flat", "n", "s", [chart.Series("x", [(1, 0.0), (2, 0.0)])], from_zero=True))
 
 
 def test_work_knows_its_own_results():
