@@ -19,7 +19,8 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f293
 @media (prefers-color-scheme: dark) {
   text { fill: #e4e7eb } .small { fill: #9aa5b1 } .ours { fill: #3bc9db } .peer { fill: #616e7c }
   .grid { stroke: #3e4c59 }
-  .line.a { stroke: #3bc9db } .line.b { stroke: #f6ad55 } .dot.a, .label.a { fill: #3bc9db } .dot.b, .label.b { fill: #f6ad55 }
+  .line.a { stroke: #3bc9db } .line.b { stroke: #f6ad55 }
+  .dot.a, .label.a { fill: #3bc9db } .dot.b, .label.b { fill: #f6ad55 }
 }"""
 
 
