@@ -43,3 +43,11 @@ def test_what_makes_no_sense_changes_nothing(stage: Stage, args: tuple[object, .
     with pytest.raises(redis.exceptions.ResponseError):
         stage.call("announce", *args)
     assert stage.snapshot() == before
+
+
+def test_a_worker_that_names_its_tasks_is_given_no_others(stage: Stage) -> None:
+    stage.start(plan({"a": [], "b": []}))
+    stage.store.announce("w", ["g", "g/", "g/b"], {}, 60_000)
+    assert [claim.task for claim in stage.take(5)] == ["b"]
+    stage.store.announce("w", ["g", "g/", "g/a", "g/b"], {}, 60_000)
+    assert [claim.task for claim in stage.take(5)] == ["a"]

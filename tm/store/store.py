@@ -178,7 +178,10 @@ class Store:
     # Workers ------------------------------------------------------------------------------------------------------
 
     def announce(self, worker: str, graphs: Iterable[str], info: Mapping[str, str], ttl_ms: int) -> None:
-        """Say which graphs a worker has loaded; forgotten after `ttl_ms` unless said again."""
+        """Say which graphs a worker has loaded; forgotten after `ttl_ms` unless said again.
+
+        "g" offers all tasks of graph g; "g", "g/" and "g/t" together offer task t alone, whatever else a run of g has.
+        """
         offered = list(graphs)
         about = [part for pair in info.items() for part in pair]
         self._call("announce", worker, ttl_ms, len(offered), *offered, *about)

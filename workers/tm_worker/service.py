@@ -151,7 +151,7 @@ def _supervise(
     heart = Heart(
         heart_store,
         worker,
-        sorted(graphs),
+        _offers(graphs),
         info,
         lease=settings.lease,
         every=settings.heartbeat,
@@ -177,6 +177,15 @@ def _supervise(
     client.close()
     heart_client.close()
     return 1 if loop.broken else 0
+
+
+def _offers(graphs: dict[str, Graph]) -> list[str]:
+    """What this worker can run: graphs and, because another file may have other tasks in them, every task."""
+    return [
+        offer
+        for name, graph in sorted(graphs.items())
+        for offer in (name, f"{name}/", *(f"{name}/{task}" for task in graph.tasks))
+    ]
 
 
 def connect(url: str) -> Redis:

@@ -324,6 +324,15 @@ local function cancel_run(c, run, state, reason)
     return true
 end
 
+-- An attempt is among those to be dealt with, and there is no record of it that can be read. If its run is open, it
+-- ends here and says so: somebody has damaged it, and nothing would ever move it on.
+local function bury(c, job)
+    local run, index = split(job)
+    local packed = run and redis.pcall('HGET', run_key(c, run), index)
+    if type(packed) ~= 'string' or read_record(packed) then return end -- there never was such an attempt
+    cancel_run(c, run, 'failed', 'damaged: the record of task ' .. index .. ' on the server cannot be read')
+end
+
 -- End many runs, as far as there is room now.
 local function cancel_runs(c, runs, state, reason)
     for k = 1, #runs do

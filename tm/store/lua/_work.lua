@@ -39,7 +39,7 @@ local function fail_without_message(c, job, parent, ask, ordinal)
 end
 
 -- Try to claim one attempt for ask.worker. Returns its reply; or nil, and whether the attempt was put back because
--- this worker has not loaded its graph. A doorbell for something that is not queued is simply dropped.
+-- this worker has not loaded its task. A doorbell for something that is not queued is simply dropped.
 local function claim(c, ask, job, ordinal)
     local run, index, attempt = split(job)
     if not run then return nil, false end -- somebody else's
@@ -51,10 +51,13 @@ local function claim(c, ask, job, ordinal)
         return nil, false
     end
     local node = node_of(plan, tonumber(index))
-    local offered = ask.offers[plan.graph]
+    local wanted = plan.graph .. '/' .. node.name
+    local offered = ask.offers[wanted]
     if offered == nil then
-        offered = redis.pcall('SISMEMBER', c.p .. 'offers:' .. ask.worker, plan.graph) == 1
-        ask.offers[plan.graph] = offered
+        -- has it this task, or the graph and does not say which tasks of it?
+        local has = redis.pcall('SMISMEMBER', c.p .. 'offers:' .. ask.worker, wanted, plan.graph, plan.graph .. '/')
+        offered = has[1] == 1 or (has[2] == 1 and has[3] == 0)
+        ask.offers[wanted] = offered
     end
     if not offered then
         -- to the end of the queue, and not before this call is over

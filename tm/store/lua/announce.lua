@@ -1,10 +1,11 @@
 -- Say which graphs a worker has loaded, and what it is; both are forgotten unless said again.
 -- One of those that a full server lets through: a worker that may not say this gets no work.
 -- KEYS  1 prefix
--- ARGV  1 worker   2 ms to remember it   3 number of graphs   graphs...   then name, value of each thing known of it
+-- ARGV  1 worker   2 ms to remember it   3 number of offers   offers...   then name, value of each thing known of it
+--       An offer is a graph, "graph/task", or "graph/": of this graph only the tasks that are named.
 -- Returns 1. Repeating it extends the time.
 return function(c, args)
-    local ttl, n = number(args[2], 'time to remember a worker', 1), number(args[3], 'number of graphs', 0)
+    local ttl, n = number(args[2], 'time to remember a worker', 1), number(args[3], 'number of offers', 0)
     local offers, about = c.p .. 'offers:' .. args[1], c.p .. 'worker:' .. args[1]
     if (#args - 3 - n) % 2 ~= 0 then error({ err = 'ERR a name without a value' }) end
     redis.call('DEL', offers)

@@ -10,6 +10,7 @@ return function(c, args)
         local run, index, attempt = split(jobs[k])
         local a = run and look_up(c, run .. '_' .. index .. '_' .. (attempt - 1))
         redis.call('ZREM', key, jobs[k])
+        if not a then bury(c, jobs[k]) end
         if a and a.open and a.current and a.r[STATE] == 'retrying' then
             local fields = {}
             a.r[ATTEMPT] = attempt

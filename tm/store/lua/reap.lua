@@ -11,6 +11,7 @@ return function(c, args)
     for k = 1, #jobs do
         local a = look_up(c, jobs[k])
         c.released[k] = jobs[k]
+        if not a then bury(c, jobs[k]) end
         if a and a.open and a.current and a.r[STATE] == 'running' then
             fail(c, a, 'lost', '', true, true, c.now - a.r[CLAIMED], 0)
         end

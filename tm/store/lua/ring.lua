@@ -3,7 +3,8 @@
 -- list has no bell any more; a deep queue of waiting work is left alone.
 -- KEYS  1 prefix
 -- ARGV  1 limit   2 ms an attempt must have been queued
--- Returns how many bells were rung.
+-- What cannot be read is not rung for: its run ends and says why.
+-- Returns how many attempts were dealt with.
 return function(c, args)
     local rung, limit = 0, limit_of(args[1])
     local latest = c.now - number(args[2], 'age')
@@ -28,8 +29,14 @@ return function(c, args)
         end
         local jobs = redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, limit - rung)
         for j = 1, #jobs do
-            add(c.queued, key, c.stamp, jobs[j])
-            add(c.bells, queue, bell_of(c, jobs[j]))
+            local a = look_up(c, jobs[j])
+            if a and a.open and a.current and a.r[STATE] == 'queued' then
+                add(c.queued, key, c.stamp, jobs[j])
+                add(c.bells, queue, bell_of(c, jobs[j]))
+            else -- it would be rung for ever
+                redis.call('ZREM', key, jobs[j])
+                if not a then bury(c, jobs[j]) end
+            end
         end
         rung = rung + #jobs
     end
