@@ -51,7 +51,7 @@ class Series:
     kind: str = "a"  #: a | b, the colour
 
 
-ROW, NAME, WIDTH, GAP = 18, 122, 400, 28
+ROW, NAME, WIDTH, GAP = 18, 136, 410, 28
 
 
 def bars(panels: Sequence[Panel], caption: str, columns: int = 2) -> str:

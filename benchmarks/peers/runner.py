@@ -122,8 +122,9 @@ class Measurement:
         try:
             found = session.run(method, size, repeat)
         except (MissingError, PeerError) as error:
-            text = "no such feature" if isinstance(error, MissingError) else str(error)
-            self.notes[peer.name, method] = text
+            # that queues do not run in the calling process need not be said of each of them
+            missing = "no such feature" if workload.processes else ""
+            self.notes[peer.name, method] = missing if isinstance(error, MissingError) else str(error)
             if isinstance(error, PeerError):
                 print(f"  {peer.name}, {workload.name}: {error}", file=sys.stderr)
             return

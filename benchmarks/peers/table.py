@@ -17,7 +17,8 @@ LEGEND = """\
 "ours is": how many times as good as this peer (2.0x: twice as fast). reads: how often the server read from a connection
 for one task, a pipeline counting once, which is a round trip. commands: run by the server for one task, those inside
 functions and scripts included. workers, server, client: CPU time for one task in us. PSS: MiB of all worker processes
-after the run, shared pages divided among them. RSS: peak MiB of the server. (n): got n, not all."""
+after the run, shared pages divided among them. RSS: peak MiB of the server,
+including what it has kept from earlier peers. (n): got n, not all."""
 
 
 def block(about: str, name: str, results: dict[str, dict[str, Any]], better: str) -> str:

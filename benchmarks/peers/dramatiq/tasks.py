@@ -6,6 +6,7 @@ import os
 import time
 
 import dramatiq
+import redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
@@ -14,7 +15,8 @@ from benchmarks.peers import work
 
 URL = os.environ["BENCH_URL"]
 broker = RedisBroker(url=URL)
-broker.add_middleware(Results(backend=RedisBackend(url=URL)))
+# without redis-py's time-out of five seconds, which would end the wait for a long task
+broker.add_middleware(Results(backend=RedisBackend(client=redis.Redis.from_url(URL, socket_timeout=None))))
 dramatiq.set_broker(broker)
 
 

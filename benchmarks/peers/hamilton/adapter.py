@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 os.environ["HAMILTON_TELEMETRY_ENABLED"] = "false"
@@ -14,6 +15,7 @@ from benchmarks.peers.protocol import Adapter, serve
 
 class Peer(Adapter):
     name = "hamilton"
+    modules = itertools.count(1)
 
     def inprocess(self, size: int) -> None:
         lines = ["def t0() -> dict:", "    return hop(None)"]
@@ -22,7 +24,7 @@ class Peer(Adapter):
         space = {"hop": work.hop}
         exec("\n".join(lines), space)
         functions = [space[f"t{number}"] for number in range(size)]
-        module = ad_hoc_utils.create_temporary_module(*functions, module_name=f"chain{size}")
+        module = ad_hoc_utils.create_temporary_module(*functions, module_name=f"chain{next(self.modules)}")
         engine = driver.Builder().with_modules(module).build()
         with self.clock:
             got = engine.execute([f"t{size - 1}"])[f"t{size - 1}"]

@@ -7,11 +7,14 @@ import os
 import time
 
 from huey import RedisHuey
+from redis import ConnectionPool
 
 from benchmarks.peers import work
 
 logging.getLogger("huey").setLevel(logging.ERROR)
-huey = RedisHuey("bench", url=os.environ["BENCH_URL"], notify_result=os.environ.get("BENCH_VARIANT") != "poll")
+#: without redis-py's time-out of five seconds, which would end the wait for a long task
+pool = ConnectionPool.from_url(os.environ["BENCH_URL"], socket_timeout=None)
+huey = RedisHuey("bench", connection_pool=pool, notify_result=os.environ.get("BENCH_VARIANT") != "poll")
 
 small = huey.task(name="small")(work.small)
 root = huey.task(name="root")(work.root)

@@ -6,7 +6,7 @@ from benchmarks.peers import work
 from benchmarks.peers.protocol import Adapter, latencies, serve
 
 #: seconds; with two workers RQ 3.0 sometimes leaves a job "ready_to_enqueue" for ever, and there is no use in waiting
-PATIENCE = 15
+PATIENCE = 8
 
 
 class Peer(Adapter):
