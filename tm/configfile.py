@@ -46,3 +46,5 @@ def parse(text: str, path: Path) -> Any:
         raise ConfigError(str(path), reason, line=error.lineno, column=error.colno) from error
     except RecursionError as error:
         raise ConfigError(str(path), "is nested too deeply") from error
+    except ValueError as error:  # a number of more digits than Python is willing to read
+        raise ConfigError(str(path), str(error)) from error

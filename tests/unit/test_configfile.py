@@ -70,3 +70,8 @@ def test_too_large(file: Path) -> None:
 def test_nested_too_deeply(file: Path) -> None:
     file.write_text("[" * 200_000)
     assert problem(file).problem == "is nested too deeply"
+
+
+def test_a_number_too_long_to_be_read(file: Path) -> None:
+    file.write_text('{"a": ' + "9" * 5000 + "}")
+    assert "4300 digits" in problem(file).problem

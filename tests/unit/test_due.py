@@ -25,13 +25,9 @@ NOON = to_ms(datetime(2026, 3, 10, 12, tzinfo=UTC))
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 
 
-def after(
-    outage_ms, *, schedule=MINUTELY, misfire="latest", window=3600.0, now=NOON + 30_000, zone=UTC, **more
-) -> Due:
+def after(outage_ms, *, schedule=MINUTELY, misfire="latest", window=3600.0, now=NOON + 30_000, zone=UTC, **more) -> Due:
     """What is due at `now` when the last tick was handled `outage_ms` ago."""
-    return due(
-        schedule, zone, cursor_ms=now - outage_ms, now_ms=now, misfire=misfire, misfire_window=window, **more
-    )
+    return due(schedule, zone, cursor_ms=now - outage_ms, now_ms=now, misfire=misfire, misfire_window=window, **more)
 
 
 # The usual day
@@ -129,9 +125,7 @@ def test_the_record_that_stands_for_many_counts_them():
     assert len(found.skipped) == MAX_SKIPS + 1
     tick, reason = found.skipped[0]
     assert tick == NOON - MAX_SKIPS * MINUTE
-    assert (
-        reason == "misfire: stands for this tick and 41 before it, from 2026-03-10T09:39:00Z on, all missed"
-    )
+    assert reason == "misfire: stands for this tick and 41 before it, from 2026-03-10T09:39:00Z on, all missed"
 
 
 def test_the_record_that_stands_for_one_says_so():

@@ -59,9 +59,7 @@ def test_a_task_that_will_not_run() -> None:
 
 
 def test_a_run_that_ended() -> None:
-    assert parse(lua(END)) == RunEnded(
-        run="etl-1", graph="etl", state=RunState.FAILED, reason="", at=32, started=9
-    )
+    assert parse(lua(END)) == RunEnded(run="etl-1", graph="etl", state=RunState.FAILED, reason="", at=32, started=9)
 
 
 def test_numbers_may_be_doubles_or_text_as_lua_has_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -27,7 +28,7 @@ def graph_of(*functions, **options) -> Graph:
     tasks = [task()(function) for function in functions]
     graph = Graph(name="plan", **options)
     graph.add_edges(tasks[:1])
-    for parent, child in zip(tasks, tasks[1:], strict=False):
+    for parent, child in itertools.pairwise(tasks):
         graph.add_edges(parent, child)
     return graph
 
@@ -73,7 +74,7 @@ def test_a_plan_is_made_once_and_again_after_a_change() -> None:
 def test_a_large_graph_is_drawn_in_reasonable_time() -> None:
     tasks = [task(name=f"t{number}")(lambda **_: None) for number in range(500)]
     graph = Graph(name="large")
-    for parent, below in zip(tasks, tasks[1:], strict=False):
+    for parent, below in itertools.pairwise(tasks):
         graph.add_edges(parent, below)
     assert len(graph.plan.tasks) == 500
 

@@ -508,7 +508,7 @@ class FakeSweepStore:
     def promote(self, _limit=200):
         return self._called("promote"), self.next_due
 
-    def reap(self, _limit=200, *, asked_ms=None):
+    def reap(self, _limit=200, *, asked_ms=None):  # noqa: ARG002 - the signature of the Store
         return self._called("reap")
 
     def ring(self, _limit=200):
