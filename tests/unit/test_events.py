@@ -96,3 +96,13 @@ def test_a_bad_entry_becomes_an_unknown_event(raw: bytes, problem: str) -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_reader_raise(raw: bytes) -> None:
     parse(raw)
+
+
+def test_a_number_no_database_takes_is_an_unknown_event() -> None:
+    import msgpack
+
+    from tm.events import UnknownEvent
+    from tm.store.events import parse
+
+    fields = {"e": "end", "run": b"r", "graph": b"g", "state": b"success", "reason": b"", "at": 1e300, "started": -1}
+    assert isinstance(parse(msgpack.packb(fields)), UnknownEvent)

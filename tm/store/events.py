@@ -110,7 +110,10 @@ def _int(value: Any) -> int:
     """A number of Lua's: an integer, a double that is one, or its text when it came through ARGV."""
     if isinstance(value, bool) or not isinstance(value, int | float | bytes):
         raise TypeError(f"a number expected, not {value!r:.80}")
-    return int(value)
+    number = int(value)
+    if not -(1 << 63) <= number < 1 << 63:  # no database would take it, and history would be stuck with it for ever
+        raise ValueError(f"a number that is too large: {value!r:.80}")
+    return number
 
 
 def _moment(value: Any) -> int | None:

@@ -63,7 +63,7 @@ class Bell:
         """The reply that has arrived: a job id, or None when nobody rang. redis.exceptions.* when the server left."""
         self.armed = False
         reply = self._connection.read_response()
-        return None if reply is None else reply[1].decode()
+        return None if reply is None else reply[1].decode("utf-8", "replace")  # anybody may push anything
 
     def disarm(self) -> str | None:
         """Call the pop off. Returns the job it has got nevertheless; redis.exceptions.* when the server is away."""

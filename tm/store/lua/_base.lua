@@ -47,6 +47,7 @@ end
 
 local function split(job)
     local run, node, attempt = string.match(job, '^(.+)_(%d+)_([1-9]%d*)$')
+    if not run or #node > 9 or #attempt > 9 then return nil end -- larger numbers are nobody's, and fit in no history
     return run, node, tonumber(attempt)
 end
 

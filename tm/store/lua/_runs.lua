@@ -173,9 +173,17 @@ local function tell(c, a, outcome, after, error, ms, due)
     emit_attempt(c, a.run, a.plan.graph, node.index, node.name, r[ATTEMPT], outcome, after, r[WORKER], r[CLAIMED], ms, error, due)
 end
 
+local fail -- below
+
 local function succeed(c, a, value, ms)
     local r, node = a.r, a.node
-    redis.call('HSET', out_key(c, a.run), node.field, value)
+    local stored = redis.pcall('HSET', out_key(c, a.run), node.field, value)
+    if type(stored) == 'table' and stored.err then
+        -- somebody has put something else in its place; to raise would keep the worker repeating this for ever
+        local why = { type = 'MessageLost', message = 'its message cannot be stored: ' .. stored.err, traceback = '' }
+        fail(c, a, 'failed', cmsgpack.pack(why), false, false, ms, 0)
+        return
+    end
     tell(c, a, 'success', 'success', '', ms, -1)
     r[STATE], r[AT] = 'success', c.now
     local fields = { node.field, packed_record(r) }
@@ -236,7 +244,7 @@ end
 
 -- An attempt ended without success. Returns when its retry is due, or 1 when there is nothing to wait for.
 -- again: may use a retry; charged: a loss that counts against the budget of losses.
-local function fail(c, a, outcome, error, again, charged, ms, chance)
+function fail(c, a, outcome, error, again, charged, ms, chance)
     local r, node, state = a.r, a.node, outcome
     local fields = error ~= '' and { 'e' .. node.field, error } or {}
     if outcome == 'lost' or outcome == 'killed' then
