@@ -9,7 +9,7 @@ PYTHON ?= $(shell for each in $(CANDIDATES); do $$each -c '$(ENOUGH)' 2>/dev/nul
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports tests format bench clean
+.PHONY: help demo test lint types imports tests format bench chaos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,8 +36,17 @@ format: $(VENV)/.installed-dev  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## ours beside others, 15 minutes; PEERS=celery,huey or ARGS=--quick for less
+bench: $(VENV)/.installed-dev  ## first numbers, then ours beside others: 15 minutes; PEERS=celery,huey or ARGS=--quick for less
+	$(BIN)/python benchmarks/skeleton.py
 	$(BIN)/python -m benchmarks.peers $(if $(PEERS),--peers $(PEERS)) $(ARGS)
+
+SEED ?= 1
+MINUTES ?= 5
+chaos: $(VENV)/.installed-dev  ## every fault, three seeds from SEED= on, a soak of MINUTES=; table in docs/reliability.md
+	rm -f .chaos.jsonl
+	TM_CHAOS=1 TM_CHAOS_SEED=$(SEED) TM_CHAOS_MINUTES=$(MINUTES) TM_CHAOS_REPORT=$(CURDIR)/.chaos.jsonl \
+		$(BIN)/python -m pytest tests/system/faults; code=$$?; \
+		$(BIN)/python -m tests.rig.report .chaos.jsonl && rm -f .chaos.jsonl; exit $$code
 
 clean:  ## remove .venv, caches and what the demo wrote
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist .tm
