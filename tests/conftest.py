@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,3 +82,19 @@ def site(tmp_path: Path, server: Server, store: Store) -> Iterator[Site]:
 
     with site_at(tmp_path, server.url, store) as site:
         yield site
+
+
+@pytest.fixture
+def nothing_stays_loaded() -> Iterator[None]:
+    """For tests that load graph files in this process: their modules would be in the way of files of the same name."""
+    from tm import loader
+
+    before, path = set(sys.modules), sys.path[:]
+    known = dict(loader._modules), loader._executors[:], set(loader._folders)
+    yield
+    for name in set(sys.modules) - before:
+        module = sys.modules[name]
+        if any(str(folder) in str(getattr(module, "__file__", "")) for folder in loader._folders - known[2]):
+            del sys.modules[name]
+    sys.path[:] = path
+    loader._modules, loader._executors, loader._folders = known

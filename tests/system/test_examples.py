@@ -14,6 +14,8 @@ import pytest
 from tests.system.terminal import run
 from tm import loader
 
+pytestmark = pytest.mark.usefixtures("nothing_stays_loaded")
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 #: file, graph, the value of its last task

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GRAPHS = Path(__file__).parents[1] / "seed"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_stays_loaded")]
 
 LONG = """
 import time

@@ -17,6 +17,8 @@ from tm import inprocess, loader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.usefixtures("nothing_stays_loaded")
+
 SEED = Path(__file__).parents[1] / "seed"
 
 
