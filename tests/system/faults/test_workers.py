@@ -103,6 +103,9 @@ def test_f03_an_executor_is_killed_at_any_time(cluster: Cluster, fault: Fault) -
                 killed[run] = time.monotonic()
                 fault.mark(f"SIGKILL to {line.pid}")
         for run, at in killed.items():
+            wait_for(lambda each=run: cluster.begins(each, "sleeps") > 1 or cluster.lines(each, "end"), "it to go on")
+            if cluster.begins(run, "sleeps") == 1:
+                continue  # it had reported before it was killed
             lines = cluster.begun(run, "sleeps", 2, timeout=5)
             fault.recovered("executor killed to retry", lines[1].mono - at, EXECUTOR_KILLED)
             cluster.tap.wait_for(attempt_of(run, "killed"), f"{run} to be reported as killed")
@@ -181,10 +184,10 @@ def test_f08_a_worker_that_was_stopped_past_its_lease_changes_nothing(cluster: C
     victim = cluster.worker("--processes", "1")  # no room, so it has no bell in its hand
     run = cluster.submit("long", seconds=0.8)
     [line] = cluster.begun(run, "sleeps")[:1]
-    cluster.worker()
     stopped = [victim.pid] if who == "supervisor" else [victim.pid, *cluster.family(victim)]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
+    cluster.worker()
     fault.mark(f"SIGSTOP to {stopped}")
     cluster.tap.wait_for(attempt_of(run, "lost", 1), "the lease to lapse")
     second = cluster.begun(run, "sleeps", 2)[1]

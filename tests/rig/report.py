@@ -1,0 +1,47 @@
+"""Puts the table of what was played into docs/reliability.md: `python -m tests.rig.report LINES [DOCUMENT]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """One row for each test of a fault, over all its seeds."""
+    grouped: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        grouped[line["fault"], line["test"]].append(line)
+    rows = [
+        "| Fault | What happens | Seeds | Injections | Invariants I1-I12 | Longest recovery |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (fault, test), played in sorted(grouped.items()):
+        seeds = ", ".join(sorted({str(each["seed"]) for each in played}))
+        slowest: dict[str, float] = {}
+        for each in played:
+            for what, seconds in each["recoveries"].items():
+                slowest[what] = max(seconds, slowest.get(what, 0.0))
+        held = "hold" if all(each["held"] for each in played) else "**broken**"
+        recovery = "; ".join(f"{what}: {seconds:g} s" for what, seconds in slowest.items())
+        rows.append(f"| {fault} | {test} | {seeds} | {sum(each['times'] for each in played)} | {held} | {recovery} |")
+    return "\n".join(rows)
+
+
+def main(arguments: list[str]) -> None:
+    source = Path(arguments[0])
+    document = Path(arguments[1]) if len(arguments) > 1 else DOCUMENT
+    lines = [json.loads(line) for line in source.read_text().splitlines()]
+    text = document.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    document.write_text(f"{before}{BEGIN}\n{table(lines)}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
