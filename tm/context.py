@@ -28,8 +28,12 @@ class Context:
 
     @property
     def idempotency_key(self) -> str:
-        """For effects outside: the same for whoever makes this attempt, another for the next one."""
-        return f"{self.run}/{self.task}/{self.attempt}"
+        """For effects outside: the same in every attempt at this task of this run.
+
+        A body runs again when its worker died before it could report, and the repeat has a new attempt number. A key
+        with the number in it would let the effect happen twice in just that case.
+        """
+        return f"{self.run}/{self.task}"
 
 
 def get_context() -> Context:

@@ -201,7 +201,7 @@ def test_a_task_knows_which_attempt_it_is(site: Site) -> None:
     site.worker()
     run, *rest, key = site.result("about", x=1)
     assert rest == ["about", "about", 2, None, {"x": 1}]
-    assert key == f"{run}/about/2"
+    assert key == f"{run}/about"
 
 
 def test_a_task_that_kills_its_process_is_killed_and_the_worker_lives(site: Site) -> None:
