@@ -12,7 +12,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FULL = os.environ.get("TM_CHAOS", "") not in ("", "0")
 FIRST_SEED = int(os.environ.get("TM_CHAOS_SEED", "1"))
 SEEDS = [FIRST_SEED + number for number in range(3 if FULL else 1)]
+
+#: for variations that cost more than they add to the short set
+sweep_only = pytest.mark.skipif(not FULL, reason="part of the sweep: make chaos")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -50,7 +53,7 @@ class Fault:
         self.recoveries[what] = max(seconds, self.recoveries.get(what, 0.0))
         assert seconds <= within, f"{what} took {seconds:.2f} s, promised are {within:g} s"
 
-    def size(self, short: int, full: int) -> int:
+    def size(self, short: float, full: float) -> Any:
         """How often, in the short set and in the sweep."""
         return full if self.full else short
 
@@ -69,9 +72,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 @pytest.fixture
 def fault(request: pytest.FixtureRequest, seed: int) -> Iterator[Fault]:
     """The record of the fault that the test's name begins with: test_f03_..."""
-    match = re.match(r"test_f(\d\d)_(.+?)(\[|$)", request.node.name)
+    match = re.match(r"test((?:_f\d\d)+)_(.+?)(\[|$)", request.node.name)
     assert match is not None, "tests of faults are called test_fNN_what_happens"
-    fault = Fault(f"F{match[1]}", seed)
+    fault = Fault(match[1].strip("_").upper().replace("_", ", "), seed)
     print(f"{fault.name}, seed {seed}")
     began = time.monotonic()
     yield fault

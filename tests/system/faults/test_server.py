@@ -15,6 +15,7 @@ import redis
 from tests.rig.checker import repeats
 from tests.rig.cluster import GRAPHS, TICKING, Cluster, Profile
 from tests.rig.proxy import BLACK_HOLE, Rules
+from tests.system.conftest import sweep_only
 from tests.waiting import wait_for
 from tm.events import AttemptEnded, RunCreated
 
@@ -118,7 +119,9 @@ def test_f20_a_server_that_loads_slowly_is_away_not_broken(own: Callable[..., Cl
     assert not [line for line in cluster.lines(run) if line.task == "sleeps"][1:], "the task ran again"
 
 
-@pytest.mark.parametrize("restart_workers", [False, True], ids=["workers stay", "workers restart"])
+@pytest.mark.parametrize(
+    "restart_workers", [pytest.param(False, marks=sweep_only), True], ids=["workers stay", "workers restart"]
+)
 def test_f21_f22_what_ends_while_the_server_is_away_is_delivered_later(
     own: Callable[..., Cluster], fault: Fault, restart_workers: bool
 ) -> None:
@@ -150,7 +153,9 @@ def test_f21_f22_what_ends_while_the_server_is_away_is_delivered_later(
     wait_for(lambda: not [each for each in spool.glob("*/*") if each.is_file()], "the spool to be empty")
 
 
-@pytest.mark.parametrize("how", ["client pause", "debug sleep", "sigstop"])
+@pytest.mark.parametrize(
+    "how", [pytest.param("client pause", marks=sweep_only), pytest.param("debug sleep", marks=sweep_only), "sigstop"]
+)
 def test_f23_nobody_is_declared_dead_because_the_server_froze(cluster: Cluster, fault: Fault, how: str) -> None:
     cluster.steady()
     runs = [cluster.submit("long", seconds=1.0) for _ in range(3)]
@@ -221,6 +226,7 @@ def test_f25_replies_are_cut_in_the_middle(own: Callable[..., Cluster], fault: F
     cluster.judge()
 
 
+@sweep_only
 def test_f26_on_a_slow_link_leases_hold(own: Callable[..., Cluster], fault: Fault) -> None:
     cluster = own(profile=Profile(lease=6.0, leader=6.0))
     proxy = through(cluster, workers=2)
@@ -228,7 +234,7 @@ def test_f26_on_a_slow_link_leases_hold(own: Callable[..., Cluster], fault: Faul
     seen = len(cluster.tap.seen)
     proxy.rules = Rules(delay=(0.1, 0.5))
     load(cluster, 6)
-    cluster.submit("long", seconds=fault.size(7, 30))
+    cluster.submit("long", seconds=30)
     cluster.settle(120)
     fault.mark(f"{proxy.counts['delayed']} messages late by 0.1 to 0.5 s")
     assert not reaped(cluster.tap.seen[seen:])
@@ -236,7 +242,13 @@ def test_f26_on_a_slow_link_leases_hold(own: Callable[..., Cluster], fault: Faul
 
 
 @pytest.mark.parametrize(
-    "hole", [BLACK_HOLE, Rules(drop=frozenset({"down"})), Rules(refuse=True)], ids=["both", "down", "refused"]
+    "hole",
+    [
+        BLACK_HOLE,
+        pytest.param(Rules(drop=frozenset({"down"})), marks=sweep_only),
+        pytest.param(Rules(refuse=True), marks=sweep_only),
+    ],
+    ids=["both", "down", "refused"],
 )
 def test_f27_a_worker_cut_off_from_the_server_loses_its_work_and_comes_back_clean(
     cluster: Cluster, fault: Fault, hole: Rules

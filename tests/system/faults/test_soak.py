@@ -1,4 +1,4 @@
-"""Everything at random, for as long as there is time (F46): TM_CHAOS_MINUTES, half a minute without it."""
+"""Everything at random, for as long as there is time (F46): TM_CHAOS_MINUTES, twenty seconds without it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.rig.proxy import Proxy
     from tests.system.conftest import Fault
 
-MINUTES = float(os.environ.get("TM_CHAOS_MINUTES", "0.5"))
+MINUTES = float(os.environ.get("TM_CHAOS_MINUTES", "0.3"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(int(MINUTES * 60) + 600)]
 #: seconds the server may be away for a new run to go through after it came back
 SERVER_BACK = 5.0
