@@ -259,9 +259,9 @@ def test_f27_a_worker_cut_off_from_the_server_loses_its_work_and_comes_back_clea
         each.end()
     proxy = cluster.proxy()
     lonely = cluster.worker("--processes", "1", url=proxy.url)
+    cluster.steady()
     run = cluster.submit("long", seconds=3.0)
     cluster.begun(run, "sleeps")
-    cluster.steady()
     proxy.rules = hole
     fault.mark("cut off")
     cluster.worker()
