@@ -62,6 +62,7 @@ class Settings:
     grace: float = 10.0  #: seconds between SIGTERM and SIGKILL for a task that is over its time
     processes: int = field(default_factory=_default_processes)  #: executor processes of one worker
     result_ttl: float = 600.0  #: seconds a closed run stays in the server, its result with it
+    failed_ttl: float = 604_800.0  #: seconds a run that did not succeed stays there, to be retried
     max_message: int = 1 << 20  #: bytes one value may have as a message inside the server
     log_level: str = "info"  #: debug | info | warning | error
     log_format: str = "text"  #: text | json
@@ -394,7 +395,15 @@ _TABLE = (
         parse=_seconds(zero=False),
         allowed="seconds above 0, such as 600",
         default="600",
-        meaning="How long a closed run and its result stay in the server; the history keeps it longer.",
+        meaning="How long a run that succeeded and its result stay in the server; the history keeps it longer.",
+    ),
+    _Setting(
+        field="failed_ttl",
+        variable="TM_FAILED_TTL",
+        parse=_seconds(zero=False),
+        allowed="seconds above 0, such as 604800",
+        default="604800, which is 7 days",
+        meaning="How long a run that did not succeed stays in the server with its messages, so that it can be retried.",
     ),
     _Setting(
         field="max_message",

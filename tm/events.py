@@ -27,6 +27,7 @@ class RunCreated:
     state: RunState
     reason: str
     at: int
+    retry_of: str = ""  #: the run it repairs; empty for none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,39 @@ class TaskClosed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptTask:
+    """One task of a retry that was over before it began."""
+
+    node: int
+    task: str
+    state: TaskState  #: `success`, `skipped`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksKept:
+    """A retry began with these tasks as the run it repairs left them, their messages included."""
+
+    run: str
+    source: str  #: the run they come from
+    tasks: tuple[KeptTask, ...]
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskMarked:
+    """A person said how a task ended. Kept as an audit: who, when, why, and what the task was before."""
+
+    run: str
+    node: int
+    task: str
+    was: TaskState
+    state: TaskState
+    by: str
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
     """A run reached its final state."""
 
@@ -79,4 +113,4 @@ class UnknownEvent:
     problem: str
 
 
-Event = RunCreated | AttemptEnded | TaskClosed | RunEnded | UnknownEvent
+Event = RunCreated | AttemptEnded | TaskClosed | TasksKept | TaskMarked | RunEnded | UnknownEvent

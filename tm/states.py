@@ -54,10 +54,23 @@ class Trigger(StrEnum):
     SCHEDULE = "schedule"
     CATCHUP = "catchup"
     MANUAL = "manual"
+    RETRY = "retry"  #: of a run that has ended, keeping what succeeded
+    BACKFILL = "backfill"  #: of past ticks, on request
 
+
+#: what a person may say that an unfinished task is (`tm mark`)
+MARKABLE = frozenset({TaskState.SUCCESS, TaskState.FAILED, TaskState.SKIPPED})
 
 RUN_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
-    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.TIMED_OUT}),
+    RunState.QUEUED: frozenset(
+        {
+            RunState.RUNNING,
+            RunState.CANCELLED,
+            RunState.TIMED_OUT,
+            RunState.SUCCESS,  # every task of it was marked by hand
+            RunState.FAILED,
+        },
+    ),
     RunState.RUNNING: frozenset(
         {RunState.SUCCESS, RunState.FAILED, RunState.CANCELLED, RunState.TIMED_OUT},
     ),
@@ -69,8 +82,8 @@ RUN_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
 }
 
 TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
-    TaskState.WAITING: frozenset({TaskState.QUEUED, TaskState.BLOCKED, TaskState.CANCELLED}),
-    TaskState.QUEUED: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
+    TaskState.WAITING: frozenset({TaskState.QUEUED, TaskState.BLOCKED, TaskState.CANCELLED}) | MARKABLE,
+    TaskState.QUEUED: frozenset({TaskState.RUNNING, TaskState.CANCELLED}) | MARKABLE,
     TaskState.RUNNING: frozenset(
         {
             TaskState.SUCCESS,
@@ -81,8 +94,9 @@ TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
             TaskState.QUARANTINED,
             TaskState.CANCELLED,
         },
-    ),
-    TaskState.RETRYING: frozenset({TaskState.QUEUED, TaskState.CANCELLED}),
+    )
+    | MARKABLE,
+    TaskState.RETRYING: frozenset({TaskState.QUEUED, TaskState.CANCELLED}) | MARKABLE,
     TaskState.SUCCESS: frozenset(),
     TaskState.FAILED: frozenset(),
     TaskState.TIMED_OUT: frozenset(),

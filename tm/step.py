@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tm.states import INFRASTRUCTURE_OUTCOMES, MAX_LOSSES, Outcome, RunState, TaskState
+from tm.states import FINAL_TASK_STATES, INFRASTRUCTURE_OUTCOMES, MARKABLE, MAX_LOSSES, Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +101,14 @@ class Stopped(NamedTuple):
     state: RunState
 
 
-Event = Begun | Claimed | Ended | Lapsed | Due | Stopped
+class Marked(NamedTuple):
+    """A person says how a task has ended."""
+
+    node: int
+    state: TaskState  #: one of MARKABLE
+
+
+Event = Marked | Begun | Claimed | Ended | Lapsed | Due | Stopped
 
 # Decisions -----------------------------------------------------------------------------------------------------------
 
@@ -220,12 +227,30 @@ def _stopped(run: Run, event: Stopped) -> Decision:
     return decision
 
 
-def _succeeded(run: Run, node: int, task: TaskRun) -> Decision:
+def _marked(run: Run, event: Marked) -> Decision:
+    task = run.tasks.get(event.node) or TaskRun(TaskState.WAITING, 0)
+    if run.state not in {RunState.QUEUED, RunState.RUNNING} or task.state in FINAL_TASK_STATES:
+        return Decision(run.state, Answer.REFUSED)
+    if event.state not in MARKABLE:
+        raise ValueError(f"no task is marked {event.state}")
+    if event.state is not TaskState.FAILED:
+        return _succeeded(run, event.node, task, event.state)
     decision = Decision(run.state)
-    decision.tasks[node] = TaskRun(TaskState.SUCCESS, task.attempt, task.token, task.fails, task.losses)
+    decision.tasks[event.node] = task._replace(state=event.state)
+    decision.ended, decision.bad = 1, True
+    _block_below(run, decision, event.node)
+    _close_if_over(run, decision)
+    return decision
+
+
+def _succeeded(run: Run, node: int, task: TaskRun, state: TaskState = TaskState.SUCCESS) -> Decision:
+    decision = Decision(run.state)
+    decision.tasks[node] = TaskRun(state, task.attempt, task.token, task.fails, task.losses)
     decision.ended = 1
     tasks = run.plan.tasks
     for child in tasks[node].children:
+        if child in run.tasks:
+            continue  # somebody said how it ended before its parents had
         parents = len(tasks[child].parents)
         if parents > 1:
             arrived = run.arrived.get(child, 0) + 1
@@ -291,4 +316,5 @@ _RULES: dict[type, Callable[[Run, Any], Decision]] = {
     Lapsed: _lapsed,
     Due: _due,
     Stopped: _stopped,
+    Marked: _marked,
 }

@@ -47,6 +47,18 @@ def connect(settings: Settings, *, reply_timeout: float = REPLY_TIMEOUT) -> redi
     return client
 
 
+def open_store(settings: Settings, client: redis.Redis | None = None) -> Store:
+    """The store of these settings, on a connection of its own unless one is given."""
+    from tm.store.store import Store
+
+    return Store(
+        client or connect(settings),
+        settings.namespace,
+        result_ttl=settings.result_ttl,
+        failed_ttl=settings.failed_ttl,
+    )
+
+
 def open_client(settings: Settings) -> Client:
     """A client for the server of these settings.
 
@@ -54,14 +66,13 @@ def open_client(settings: Settings) -> Client:
         UnavailableError: there is no URL, and no living stack in the home directory.
     """
     from tm.client import Client
-    from tm.store.store import Store
 
     if not has_server(settings):
         raise UnavailableError(
             "no server: set TM_URL, or start one with `tm up FILE` / `python FILE` "
             f"(none is running in {settings.home})"
         )
-    store = Store(connect(settings), settings.namespace, result_ttl=settings.result_ttl)
+    store = open_store(settings)
     return Client(store, open_lookup(settings, store), where=redact(settings.server_url()))
 
 
@@ -70,9 +81,7 @@ def open_lookup(settings: Settings, store: Store | None = None) -> Lookup:
     from tm.lookup import Lookup
 
     if store is None and has_server(settings):
-        from tm.store.store import Store
-
-        store = Store(connect(settings), settings.namespace, result_ttl=settings.result_ttl)
+        store = open_store(settings)
     return Lookup(store, lambda: _open_history(settings), where=redact(settings.server_url()))
 
 

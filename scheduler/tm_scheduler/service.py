@@ -59,15 +59,14 @@ def serve(
         ttl_ms: how long leadership lasts without renewal.
     """
     with Signals() as signals:  # first of all, so that no signal is missed
-        from tm.store.store import Store
-        from tm.wiring import connect
+        from tm.wiring import connect, open_store
         from tm_scheduler.archiving import Archiving
         from tm_scheduler.scheduler import Scheduler
 
         client = connect(settings)
         archiving = Archiving(lambda: _archivers(settings, tell))
         scheduler = Scheduler(
-            Store(client, settings.namespace, result_ttl=settings.result_ttl),
+            open_store(settings, client),
             graphs,
             zone=settings.timezone,
             lease=settings.lease,

@@ -10,6 +10,7 @@ import redis.exceptions
 from tests.store.stage import CHAIN, DIAMOND, SINGLE, fan, plan
 from tm.events import RunEnded, TaskClosed
 from tm.states import Outcome, RunState
+from tm.store.records import Grace
 
 if TYPE_CHECKING:
     from tests.store.stage import Stage
@@ -113,3 +114,12 @@ def test_a_large_run_is_ended_bit_by_bit_but_nothing_of_it_runs_any_more(stage: 
     assert (ended.state, ended.reason, ended.started) == (RunState.CANCELLED, "enough", stage.now)
     assert stage.client.pttl(stage.keys.run("r")) > 0
     assert stage.client.zcard(stage.keys.leases) == 0
+
+
+def test_who_cancels_may_say_how_long_tasks_may_tidy_up(stage: Stage) -> None:
+    stage.start(plan(CHAIN))
+    claim = stage.take_one()
+    assert stage.store.cancel("r", grace=2.5)
+    assert stage.store.beat(1000, [(claim.job, claim.token)]) == [Grace(2.5)]
+    assert not stage.store.cancel("r", grace=0), "it is over, but what still runs is hurried"
+    assert stage.store.beat(1000, [(claim.job, claim.token)]) == [Grace(0.0)]

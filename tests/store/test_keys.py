@@ -25,6 +25,7 @@ PERMANENT = {
     "tm:*:queues": "one member a queue",
     "tm:*:cursor": "one field a graph",
     "tm:*:leader": "one hash",
+    "tm:*:paused": "one field a paused graph",
     "tm:*:events": "until history has them",
     "rq:queues": "one member a queue",
 }

@@ -26,7 +26,7 @@ from tm.ids import job_id
 from tm.records import Plan, TaskPlan
 from tm.retry import RetryPolicy
 from tm.states import TASK_TRANSITIONS, Outcome, RunState, TaskState
-from tm.step import Answer, Begun, Claimed, Due, Ended, Lapsed, Run, Stopped, Wait, step
+from tm.step import Answer, Begun, Claimed, Due, Ended, Lapsed, Marked, Run, Stopped, Wait, step
 from tm.store import Library, Store
 from tm.store.records import Ask, Beat, NewRun, Report, VerdictKind
 
@@ -82,6 +82,7 @@ class Model(RuleBasedStateMachine):
         self.leases: dict[tuple[int, int], int] = {}
         self.retries: dict[tuple[int, int], int] = {}
         self.asks = 0
+        self.marked: set[int] = set()
         for name in ("a", "b"):
             self.store.announce(name, ["model"], {"host": "here"}, 10**9)
         assert self.store.start(plan, [NewRun(id="run_1")]) == [True]
@@ -122,7 +123,10 @@ class Model(RuleBasedStateMachine):
             self.leases[node, claim.attempt] = self.now + LEASE
             parents = self.plan.tasks[node].parents
             assert [name for name, _ in claim.inputs] == [self.plan.tasks[p].name for p in parents]
-            assert [value for _, value in claim.inputs] == [b"value of %d" % p for p in parents], "a wrong message"
+            assert [value for _, value in claim.inputs] == [self.value_of(p) for p in parents], "a wrong message"
+
+    def value_of(self, node: int) -> bytes:
+        return b"\xc0" if node in self.marked else b"value of %d" % node
 
     @rule(worker=st.sampled_from(["a", "b"]), count=st.integers(1, 3))
     def take(self, worker: str, count: int) -> None:
@@ -217,6 +221,27 @@ class Model(RuleBasedStateMachine):
             self.client.lpop(self.store.keys.bell(queue))
         self.time_passes(16_000)
         self.store.ring()
+
+    @rule(
+        data=st.data(),
+        chance=st.integers(0, 4),
+        state=st.sampled_from([TaskState.SUCCESS, TaskState.SKIPPED, TaskState.FAILED]),
+    )
+    def mark(self, data: st.DataObject, chance: int, state: TaskState) -> None:
+        if chance:
+            return  # rarely, or most tasks would never run
+        node = data.draw(st.integers(0, len(self.plan.tasks) - 1))
+        before, is_open = self.run.tasks.get(node), self.run.state in {RunState.QUEUED, RunState.RUNNING}
+        was = self.run.task_state(node) if is_open else self.run.state
+        done, told = self.store.mark("run_1", node, state, by="me", reason="because")
+        assert told == was
+        assert done == (self.apply(Marked(node, state)) == Answer.ACCEPTED)
+        if done:
+            if state is not TaskState.FAILED:
+                self.marked.add(node)
+            if before is not None:
+                self.leases.pop((node, before.attempt), None)
+                self.retries.pop((node, before.attempt + 1), None)
 
     @precondition(lambda self: self.run.state in {RunState.QUEUED, RunState.RUNNING})
     @rule(chance=st.integers(0, 11), state=st.sampled_from([RunState.CANCELLED, RunState.TIMED_OUT]))

@@ -197,6 +197,35 @@ def test_overlap_cancel_other_ends_a_thousand_runs_bit_by_bit(stage: Stage, lead
     assert len(stage.told(RunEnded)) == 1000
 
 
+def test_with_a_limit_a_tick_is_skipped_when_so_many_runs_are_open(stage: Stage, leader: Leadership) -> None:
+    ticks = [due(number, overlap="skip", most=2) for number in (1, 2, 3)]
+    assert stage.store.tick(plan(SINGLE), leader, ticks) == ["created", "created", "overlapped"]
+    view = stage.store.run("t3")
+    assert view is not None
+    assert view.reason == "overlap: 2 runs are still open"
+
+
+def test_with_a_limit_one_tick_waits_when_so_many_runs_are_open(stage: Stage, leader: Leadership) -> None:
+    shape = plan(SINGLE)
+    ticks = [due(number, overlap="queue", most=2) for number in (1, 2, 3, 4)]
+    assert stage.store.tick(shape, leader, ticks) == ["created", "created", "held", "overlapped"]
+    stage.work(1)
+    assert stage.store.tick(shape, leader, [ticks[2]]) == ["created"]
+    assert stage.store.open_runs("g") == ["t2", "t3"]
+
+
+def test_with_a_limit_the_oldest_runs_are_cancelled_to_make_room(stage: Stage, leader: Leadership) -> None:
+    shape = plan(SINGLE)
+    for number in (1, 2, 3, 4):
+        stage.store.tick(shape, leader, [due(number)])
+        stage.later(1)
+    assert stage.store.tick(shape, leader, [due(5, overlap="cancel_other", most=3)]) == ["created"]
+    assert stage.store.open_runs("g") == ["t3", "t4", "t5"]
+    stage.later(1)
+    assert stage.store.tick(shape, leader, [due(6, overlap="cancel_other", most=5)]) == ["created"]
+    assert stage.store.open_runs("g") == ["t3", "t4", "t5", "t6"]
+
+
 def test_ticks_in_one_call_that_cancel_each_other_leave_the_last(stage: Stage, leader: Leadership) -> None:
     ticks = [due(number, overlap="cancel_other") for number in (1, 2, 3)]
     assert stage.store.tick(plan(SINGLE), leader, ticks) == ["created"] * 3
@@ -223,14 +252,15 @@ def test_many_graphs_tick_in_one_pipeline(stage: Stage, leader: Leadership) -> N
 @pytest.mark.parametrize(
     "fields",
     [
-        ("t1", "soon", "", "schedule", "queued", "", "allow"),
+        ("t1", "soon", "", "schedule", "queued", "", "allow", "0"),
+        ("t1", "5", "", "schedule", "queued", "", "allow", "many"),
         ("t1", "5", "", "schedule", "queued", ""),
     ],
-    ids=["tick no number", "cut short"],
+    ids=["tick no number", "limit no number", "cut short"],
 )
 def test_a_bad_tick_changes_nothing(stage: Stage, leader: Leadership, fields: tuple[str, ...]) -> None:
     stage.store.define(plan(SINGLE, version="v"))
     before = stage.snapshot()
     with pytest.raises(redis.exceptions.ResponseError):
-        stage.call("tick", "me", leader.token, "v", 600_000, *fields)
+        stage.call("tick", "me", leader.token, "v", 600_000, 600_000, *fields)
     assert stage.snapshot() == before

@@ -191,17 +191,27 @@ def test_a_file_deleted_while_in_use_is_begun_anew(history: History, path: Path)
 def test_a_newer_schema_is_refused(history: History, path: Path) -> None:
     history.close()
     sql(path, "UPDATE meta SET value = '99' WHERE key = 'schema'")
-    with pytest.raises(RefusedError, match="has tables of version 99, this Taskmaster knows 2; upgrade Taskmaster"):
+    with pytest.raises(RefusedError, match="has tables of version 99, this Taskmaster knows 3; upgrade Taskmaster"):
         history.runs()
 
 
 def test_tables_of_version_1_are_brought_up_to_date(history: History, path: Path) -> None:
     history.record([("1-0", created())], source="a")
     history.close()
-    sql(path, "ALTER TABLE runs DROP COLUMN source", "UPDATE meta SET value = '1' WHERE key = 'schema'")
+    drops = ("ALTER TABLE runs DROP COLUMN source", "ALTER TABLE runs DROP COLUMN retry_of", "DROP TABLE marks")
+    sql(path, *drops, "UPDATE meta SET value = '1' WHERE key = 'schema'")
     assert [row.id for row in history.runs()] == ["etl-1"]
     history.record([("2-0", created("etl-2"))], source="a")
     assert sql(path, "SELECT id, source FROM runs ORDER BY id") == [("etl-1", None), ("etl-2", "a")]
+
+
+def test_tables_of_version_2_are_brought_up_to_date(history: History, path: Path) -> None:
+    history.record([("1-0", created())], source="a")
+    history.close()
+    drops = ("ALTER TABLE runs DROP COLUMN retry_of", "DROP TABLE marks")
+    sql(path, *drops, "UPDATE meta SET value = '2' WHERE key = 'schema'")
+    assert [row.retry_of for row in history.runs()] == [""]
+    assert history.marks("etl-1") == []
 
 
 def test_tables_of_somebody_else_are_left_alone(path: Path) -> None:

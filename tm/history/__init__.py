@@ -6,13 +6,14 @@ The only place that knows SQLAlchemy. SQLite by default, PostgreSQL by URL. Noth
 from __future__ import annotations
 
 from tm.history.reader import Reader
-from tm.history.records import AttemptRow, GraphRow, RunDetail, RunRow, TaskRunRow, VersionRow
+from tm.history.records import AttemptRow, GraphRow, MarkRow, RunDetail, RunRow, TaskRunRow, VersionRow
 from tm.history.writer import Writer
 
 __all__ = [
     "AttemptRow",
     "GraphRow",
     "History",
+    "MarkRow",
     "RunDetail",
     "RunRow",
     "TaskRunRow",

@@ -9,11 +9,12 @@ from sqlalchemy import func, select
 from tm.clock import from_ms, to_ms
 from tm.errors import NotFoundError
 from tm.history.database import Database
-from tm.history.records import AttemptRow, GraphRow, RunDetail, RunRow, TaskRunRow, VersionRow
-from tm.history.schema import attempts, graph_versions, runs, task_runs
+from tm.history.records import AttemptRow, GraphRow, MarkRow, RunDetail, RunRow, TaskRunRow, VersionRow
+from tm.history.schema import attempts, graph_versions, marks, runs, task_runs
 from tm.states import Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Select
@@ -111,6 +112,30 @@ class Reader(Database):
             for row in self._all(query.order_by(attempts.c.ended, attempts.c.node, attempts.c.number))
         ]
 
+    def marks(self, run: str) -> list[MarkRow]:
+        """What people said of the tasks of a run (exact id), oldest first."""
+        query = select(marks).where(marks.c.run == run).order_by(marks.c.at, marks.c.event)
+        return [
+            MarkRow(
+                run=row.run,
+                task=row.task,
+                was=TaskState(row.was),
+                state=TaskState(row.state),
+                by=row.who,
+                reason=row.reason,
+                at=from_ms(row.at),
+            )
+            for row in self._all(query)
+        ]
+
+    def known(self, ids: Sequence[str]) -> dict[str, RunState]:
+        """Those of these runs (exact ids) that history knows, with their states."""
+        found: dict[str, RunState] = {}
+        for first in range(0, len(ids), 500):
+            query = select(runs.c.id, runs.c.state).where(runs.c.id.in_(ids[first : first + 500]))
+            found |= {row.id: RunState(row.state) for row in self._all(query)}
+        return found
+
     def graphs(self, recent: int = 10) -> list[GraphRow]:
         """All graphs that ever ran, by name: how many runs ended how, and the `recent` newest of them."""
         query = select(runs.c.graph, runs.c.state, func.count()).group_by(runs.c.graph, runs.c.state)
@@ -152,6 +177,7 @@ _LISTED = select(
     runs.c.created,
     runs.c.started,
     runs.c.ended,
+    runs.c.retry_of,
 )
 
 
@@ -167,6 +193,7 @@ def _run(row: Any) -> dict[str, Any]:
         "created": from_ms(row.created),
         "started": _at(row.started),
         "ended": _at(row.ended),
+        "retry_of": row.retry_of or "",
     }
 
 

@@ -26,6 +26,7 @@ class RunRow:
     created: datetime
     started: datetime | None  #: when its first attempt was claimed
     ended: datetime | None
+    retry_of: str = ""  #: the run it repairs; empty for none
 
     @property
     def open(self) -> bool:
@@ -37,9 +38,9 @@ class RunRow:
 class RunDetail(RunRow):
     """One run with what it was given."""
 
-    params: bytes  #: the message; empty for none
-    params_json: str  #: the same, to be read; empty for none
-    config: str  #: text of the config file as this run read it; empty for none
+    params: bytes = b""  #: the message; empty for none
+    params_json: str = ""  #: the same, to be read; empty for none
+    config: str = ""  #: text of the config file as this run read it; empty for none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,19 @@ class AttemptRow:
     exit_code: int | None
     max_rss: int | None  #: as the worker measured it
     due: datetime | None  #: when the retry that followed was due
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkRow:
+    """What a person said of a task (`tm mark`)."""
+
+    run: str
+    task: str
+    was: TaskState
+    state: TaskState
+    by: str
+    reason: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

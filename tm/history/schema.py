@@ -5,12 +5,22 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
 
 #: raised with every change of a table; a file with a higher one is refused
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
 #: what brings the tables of a version to the next one
-MIGRATIONS = {1: ("ALTER TABLE runs ADD COLUMN source TEXT",)}
+MIGRATIONS = {
+    1: ("ALTER TABLE runs ADD COLUMN source TEXT",),
+    2: (
+        "ALTER TABLE runs ADD COLUMN retry_of TEXT",
+        (
+            "CREATE TABLE marks (run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, event TEXT NOT NULL, "
+            "node INTEGER NOT NULL, task TEXT NOT NULL, was TEXT NOT NULL, state TEXT NOT NULL, who TEXT NOT NULL, "
+            "reason TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (run, event))"
+        ),
+    ),
+}
 
 #: `schema` -> version, `position:<source>` -> id of the last stream entry that was recorded,
 #: `place:<namespace>@<server>` -> the sources that were found there, the present one first, with blanks between
@@ -38,6 +48,7 @@ runs = Table(
     Column("started", BigInteger),
     Column("ended", BigInteger),
     Column("source", Text),  # the instance of the server that told of it; null where an older version has filed it
+    Column("retry_of", Text),  # the run this one repairs
     # each listing is one walk along one of these, newest first
     Index("runs_created", "created", "id"),
     Index("runs_graph_created", "graph", "created", "id"),
@@ -79,6 +90,21 @@ attempts = Table(
     Column("exit_code", Integer),
     Column("max_rss", BigInteger),
     Column("due", BigInteger),
+)
+
+#: what people said of tasks (`tm mark`)
+marks = Table(
+    "marks",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("event", Text, primary_key=True),
+    Column("node", Integer, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("was", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
 )
 
 graph_versions = Table(

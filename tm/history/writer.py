@@ -10,9 +10,18 @@ from sqlalchemy import case, func, or_, select
 
 from tm import codec
 from tm.errors import CodecError
-from tm.events import AttemptEnded, Event, RunCreated, RunEnded, TaskClosed, UnknownEvent
+from tm.events import (
+    AttemptEnded,
+    Event,
+    RunCreated,
+    RunEnded,
+    TaskClosed,
+    TaskMarked,
+    TasksKept,
+    UnknownEvent,
+)
 from tm.history.database import Database
-from tm.history.schema import attempts, graph_versions, meta, runs, task_runs
+from tm.history.schema import attempts, graph_versions, marks, meta, runs, task_runs
 from tm.states import FINAL_RUN_STATES, FINAL_TASK_STATES, Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
@@ -112,6 +121,7 @@ class _Batch:
         self.task_runs: dict[tuple[str, int], dict[str, Any]] = {}
         self.attempts: list[dict[str, Any]] = []
         self.late: list[dict[str, Any]] = []
+        self.marks: list[dict[str, Any]] = []
         self.versions: dict[tuple[str, str], dict[str, Any]] = {}
 
     def add(self, entry: str, event: Event) -> None:
@@ -124,6 +134,14 @@ class _Batch:
                 self._run(event.run, "", event.at)
                 row = self._task_run(event.run, event.node, event.task)
                 row.update(state=event.state.value, reason=_text(event.reason), ended=event.at)
+            case TasksKept():
+                self._run(event.run, "", event.at)
+                for kept in event.tasks:
+                    row = self._task_run(event.run, kept.node, kept.task)
+                    reason = f"kept from {event.source}" if event.source else "not asked for"
+                    row.update(state=kept.state.value, reason=_text(reason), ended=event.at)
+            case TaskMarked():
+                self._task_marked(entry, event)
             case RunEnded():
                 row = self._run(event.run, event.graph, event.at)
                 if row["state"] not in FINAL_RUN_STATES:
@@ -138,7 +156,8 @@ class _Batch:
             run,
             {"id": run, "graph": "", "version": "", "trigger": None, "tick": None, "state": RunState.RUNNING.value}
             | {"reason": "", "params": None, "params_json": None, "config": None}
-            | {"created": at, "started": None, "ended": None, "source": self.source},
+            | {"created": at, "started": None, "ended": None, "source": self.source}
+            | {"retry_of": None},
         )
         row["graph"] = row["graph"] or _text(graph)
         return row
@@ -155,6 +174,7 @@ class _Batch:
             params_json=_readable(event.params) if event.params else None,
             config=_text(event.config) or None,
             created=event.at,
+            retry_of=_text(event.retry_of) or None,
             ended=event.at if event.state in FINAL_RUN_STATES else None,
         )
         version = {"graph": row["graph"], "version": row["version"], "first_seen": event.at}
@@ -189,6 +209,24 @@ class _Batch:
             ended = event.at if event.state in FINAL_TASK_STATES else None
             row.update(state=event.state.value, reason="", ended=ended)
 
+    def _task_marked(self, entry: str, event: TaskMarked) -> None:
+        self._run(event.run, "", event.at)
+        said = {
+            "was": event.was.value,
+            "state": event.state.value,
+            "who": _text(event.by),
+            "reason": _text(event.reason),
+        }
+        self.marks.append(
+            {"run": event.run, "event": entry, "node": event.node, "task": _text(event.task), "at": event.at} | said
+        )
+        row = self._task_run(event.run, event.node, event.task)
+        row.update(
+            state=event.state.value,
+            reason=f"marked {event.state.value} by {said['who']}: {said['reason']}",
+            ended=event.at,
+        )
+
     def _task_run(self, run: str, node: int, task: str) -> dict[str, Any]:
         empty = {"run": run, "node": node, "task": _text(task), "state": "running", "reason": ""}
         return self.task_runs.setdefault((run, node), empty | {"attempts": 0, "started": None, "ended": None})
@@ -202,6 +240,7 @@ class _Batch:
             known = set(connection.execute(select(runs.c.id).where(runs.c.id.in_(known))).scalars())
         late = [row for row in self.late if row["run"] in known]
         _upsert(connection, attempts, [*self.attempts, *late], {})
+        _upsert(connection, marks, self.marks, {})
         _upsert(connection, graph_versions, self.versions.values(), {})
 
 
@@ -285,6 +324,7 @@ _RUN_CHANGES = {
     "started": _keep,
     "ended": _keep,
     "source": _keep,
+    "retry_of": _keep,
 }
 _TASK_RUN_CHANGES = {
     "task": _fill,

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from tm.events import AttemptEnded, Event, RunCreated, RunEnded, TaskClosed, UnknownEvent
+from tm.events import (
+    AttemptEnded,
+    Event,
+    KeptTask,
+    RunCreated,
+    RunEnded,
+    TaskClosed,
+    TaskMarked,
+    TasksKept,
+    UnknownEvent,
+)
 from tm.states import Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
@@ -43,6 +53,7 @@ def _run(fields: dict[bytes, Any]) -> Event:
         state=RunState(_text(fields[b"state"])),
         reason=_text(fields[b"reason"]),
         at=_int(fields[b"at"]),
+        retry_of=_text(fields.get(b"retry_of", b"")),
     )
 
 
@@ -76,6 +87,31 @@ def _task(fields: dict[bytes, Any]) -> Event:
     )
 
 
+def _kept(fields: dict[bytes, Any]) -> Event:
+    return TasksKept(
+        run=_text(fields[b"run"]),
+        source=_text(fields[b"source"]),
+        tasks=tuple(
+            KeptTask(node=_int(node), task=_text(task), state=TaskState(_text(state)))
+            for node, task, state in fields[b"tasks"]
+        ),
+        at=_int(fields[b"at"]),
+    )
+
+
+def _mark(fields: dict[bytes, Any]) -> Event:
+    return TaskMarked(
+        run=_text(fields[b"run"]),
+        node=_int(fields[b"node"]),
+        task=_text(fields[b"task"]),
+        was=TaskState(_text(fields[b"was"])),
+        state=TaskState(_text(fields[b"state"])),
+        by=_text(fields[b"by"]),
+        reason=_text(fields[b"reason"]),
+        at=_int(fields[b"at"]),
+    )
+
+
 def _end(fields: dict[bytes, Any]) -> Event:
     return RunEnded(
         run=_text(fields[b"run"]),
@@ -91,6 +127,8 @@ _READERS: dict[str, Callable[[dict[bytes, Any]], Event]] = {
     "run": _run,
     "attempt": _attempt,
     "task": _task,
+    "kept": _kept,
+    "mark": _mark,
     "end": _end,
 }
 

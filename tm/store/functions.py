@@ -32,11 +32,15 @@ _ALLOWED_WHEN_FULL = frozenset(
         "expire",
         "cancel",
         "hand_back",
+        "mark",
+        "pause",
+        "resume",
+        "settle",
     },
 )
 #: what the functions share, in the order in which one builds on the other
-_SHARED = ("_base", "_plans", "_runs", "_work")
-_NAMES = (*sorted(_ALLOWED_WHEN_FULL), "define", "start", "tick")
+_SHARED = ("_base", "_plans", "_runs", "_work", "_repair")
+_NAMES = (*sorted(_ALLOWED_WHEN_FULL), "define", "start", "tick", "retry", "trigger")
 
 
 class Library:

@@ -45,6 +45,11 @@ class Keys:
         return f"{self.prefix}held"
 
     @property
+    def paused(self) -> str:
+        """Hash: graph name ("" for all) to the pause, a msgpack map."""
+        return f"{self.prefix}paused"
+
+    @property
     def queues(self) -> str:
         """Set: queues that plans name."""
         return f"{self.prefix}queues"

@@ -28,6 +28,7 @@ class DueTick:
     born: RunState = RunState.QUEUED  #: FAILED (broken config) or SKIPPED (misfire) to be recorded only
     reason: str = ""
     overlap: str = "allow"
+    most: int = 0  #: open runs that are too many for it; 0: one, and with "allow" any number is fine
 
 
 class TickAnswer(StrEnum):
@@ -37,6 +38,7 @@ class TickAnswer(StrEnum):
     EXISTS = "exists"  #: this tick was handled before; nothing was done
     OVERLAPPED = "overlapped"  #: recorded as skipped, for another run is open (overlap="skip")
     HELD = "held"  #: nothing recorded, ask again (overlap="queue" while a run is open)
+    PAUSED = "paused"  #: nothing recorded, the graph is paused; the cursor stays
     FENCED = "fenced"  #: the asker is no longer the leader
 
 
@@ -128,6 +130,61 @@ class Beat(IntEnum):
     CANCEL = -1  #: the run was cancelled: end the process
 
 
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """The run of an attempt was cancelled by somebody who said how long its tasks may tidy up."""
+
+    seconds: float
+
+
+class TriggerAnswer(IntEnum):
+    """What became of a run that was asked for."""
+
+    CREATED = 1
+    EXISTS = 0  #: that id is taken
+    PAUSED = -1
+    FULL = -2  #: as many runs of the graph are open as may be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Why and since when a graph makes no runs, or made none."""
+
+    graph: str  #: "" stands for all graphs
+    by: str
+    reason: str
+    since_ms: int
+    until_ms: int | None = None  #: when it ends by itself
+    resumed_ms: int | None = None  #: when somebody ended it; its missed ticks may not have been dealt with yet
+    catch_up: str = ""  #: skip, latest, all; empty for the graph's own rule
+    packed: bytes = b""  #: as stored
+
+    def ended_ms(self, now_ms: int) -> int | None:
+        """When it ended; None while it is in force."""
+        if self.resumed_ms is not None:
+            return self.resumed_ms
+        return self.until_ms if self.until_ms is not None and self.until_ms <= now_ms else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRun:
+    """A run that repairs one which has ended."""
+
+    source: str  #: the run to repair
+    id: str
+    tasks: tuple[RetryTask, ...]  #: one for each node of the plan
+    params: bytes = b""
+    config: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+#: what a retry does with a node: an `int` keeps that node of the old run, RUN runs it, SKIP leaves it out,
+#: and a pair of states says that somebody takes it as the first, which was the second
+RetryTask = int | tuple[str, str]
+RUN, SKIP = -1, -2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRunView:
     """One task of one run, as the server holds it."""
@@ -159,3 +216,4 @@ class RunView:
     config: str
     params: bytes
     tasks: tuple[TaskRunView, ...]  #: in topological order
+    retry_of: str = ""  #: the run it repairs

@@ -19,13 +19,17 @@ from tm.store.records import (
     Beat,
     Claim,
     DueTick,
+    Grace,
     Grant,
     Leadership,
     NewRun,
+    Pause,
     Report,
+    RetryRun,
     RunView,
     TaskRunView,
     TickAnswer,
+    TriggerAnswer,
     Verdict,
     VerdictKind,
 )
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
     from tm.events import Event
 
 SCHEMA = 1
+#: `retry` wants to be called once more
+_AGAIN = 2
 #: runs per call of `start`: one call stays well below 5 ms of the server's time
 RUNS_PER_CALL = 50
 
@@ -48,7 +54,8 @@ class Store:
     Args:
         client: a connection that returns bytes (`decode_responses=False`).
         namespace: letters, digits, `_`, `.` and `-`.
-        result_ttl: seconds a closed run and its messages stay on the server.
+        result_ttl: seconds a run that succeeded stays on the server, with its messages.
+        failed_ttl: the same for one that did not, which somebody may want to repair; by default as `result_ttl`.
 
     Errors of the server surface as `redis.exceptions.*`; who calls decides whether to wait or to give up.
     """
@@ -59,6 +66,7 @@ class Store:
         namespace: str = "default",
         *,
         result_ttl: float = 600.0,
+        failed_ttl: float | None = None,
         library: Library | None = None,
     ) -> None:
         self.client = client
@@ -66,6 +74,7 @@ class Store:
         self.keys = Keys(namespace)
         self.prefix = self.keys.prefix
         self._ttl = int(result_ttl * 1000)
+        self._failed_ttl = self._ttl if failed_ttl is None else max(self._ttl, int(failed_ttl * 1000))
         self._library = library or default_library()
 
     def _call(self, name: str, *args: Any) -> Any:
@@ -136,7 +145,7 @@ class Store:
     def _start(self, plan: Plan, runs: Sequence[NewRun], trigger: Trigger) -> list[bool]:
         pipeline = self._redis.pipeline(transaction=False)
         for first in range(0, len(runs), RUNS_PER_CALL):
-            args: list[Any] = [plan.version, trigger.value, self._ttl]
+            args: list[Any] = [plan.version, trigger.value, self._ttl, self._failed_ttl]
             for run in runs[first : first + RUNS_PER_CALL]:
                 args += (run.id, run.params, run.config)
             self._library.queue(pipeline, "start", self.prefix, *args)
@@ -161,7 +170,7 @@ class Store:
     def _tick_many(self, leader: Leadership, due: Sequence[tuple[Plan, Sequence[DueTick]]]) -> list[list[TickAnswer]]:
         pipeline = self._redis.pipeline(transaction=False)
         for plan, ticks in due:
-            args: list[Any] = [leader.who, leader.token, plan.version, self._ttl]
+            args: list[Any] = [leader.who, leader.token, plan.version, self._ttl, self._failed_ttl]
             for tick in ticks:
                 args += (
                     tick.run,
@@ -171,6 +180,7 @@ class Store:
                     tick.born,
                     tick.reason,
                     tick.overlap,
+                    tick.most,
                 )
             self._library.queue(pipeline, "tick", self.prefix, *args)
         return [[TickAnswer(_text(answer)) for answer in answers] for answers in pipeline.execute()]
@@ -211,10 +221,13 @@ class Store:
         verdicts, granted = self._call("finish", *args)
         return [_verdict(verdict) for verdict in verdicts], _grant(granted)
 
-    def beat(self, lease_ms: int, held: Sequence[tuple[str, str]]) -> list[Beat]:
+    def beat(self, lease_ms: int, held: Sequence[tuple[str, str]]) -> list[Beat | Grace]:
         """Extend the leases of (job, token) pairs."""
         args = [part for pair in held for part in pair]
-        return [Beat(answer) for answer in self._call("beat", lease_ms, *args)]
+        return [
+            Grace((-2 - answer) / 1000) if answer < Beat.CANCEL else Beat(answer)
+            for answer in self._call("beat", lease_ms, *args)
+        ]
 
     def hand_back(self, bell: str) -> None:
         """Put a doorbell back at the head of its queue."""
@@ -256,9 +269,76 @@ class Store:
         """End runs that are past their deadline; returns how many."""
         return int(self._call("expire", limit))
 
-    def cancel(self, run: str, state: RunState = RunState.CANCELLED, reason: str = "") -> bool:
-        """End an open run; False when it is not open."""
-        return bool(self._call("cancel", run, state.value, reason))
+    def cancel(
+        self, run: str, state: RunState = RunState.CANCELLED, reason: str = "", *, grace: float | None = None
+    ) -> bool:
+        """End an open run; False when it is not open.
+
+        With `grace`, in seconds, its running tasks get so long to tidy up, and not what their workers are set to; a run
+        that is cancelled already is hurried so.
+        """
+        answer = self._call("cancel", run, state.value, reason, "" if grace is None else round(grace * 1000))
+        return int(answer) == 1
+
+    # Repair: see tm.repair for what is decided before these are called ----------------------------------------------
+
+    def trigger(
+        self,
+        version: str,
+        run: NewRun,
+        trigger: Trigger,
+        *,
+        tick_ms: int | None = None,
+        retry_of: str = "",
+        most: int = 0,
+        force: bool = False,
+    ) -> TriggerAnswer:
+        """Start a run of a version the server knows, unless its graph is paused or `most` runs of it are open.
+
+        Raises:
+            redis.exceptions.ResponseError: "NOPLAN": the server does not know this version (any more).
+        """
+        ttls = (self._ttl, self._failed_ttl)
+        about = (run.id, -1 if tick_ms is None else tick_ms, run.params, run.config, retry_of)
+        return TriggerAnswer(self._call("trigger", version, trigger.value, *ttls, most, "1" if force else "", *about))
+
+    def retry(self, version: str, run: RetryRun, trigger: Trigger = Trigger.RETRY) -> bool:
+        """Start a run that repairs another; False when that id exists. Takes a call for every few MiB that are kept.
+
+        Raises:
+            redis.exceptions.ResponseError: "NOPLAN"; "OPEN": the other has not ended; "GONE": the server has forgotten
+                it, or "GONE task": the message of that task.
+        """
+        args = (run.params, run.config, self._ttl, self._failed_ttl, run.by, run.reason, msgpack.packb(run.tasks))
+        while (answer := self._call("retry", run.source, run.id, version, trigger.value, *args)) == _AGAIN:
+            pass
+        return bool(answer)
+
+    def mark(self, run: str, node: int, state: TaskState, *, by: str, reason: str) -> tuple[bool, str]:
+        """Say how a task of an open run has ended.
+
+        Returns:
+            Whether it is so now, and what it was; if not, what it is, or the state of the run when that is not open.
+        """
+        answer, was = self._call("mark", run, node, state.value, by, reason)
+        return answer == 1, _text(was)
+
+    def pause(self, graph: str, *, by: str, reason: str = "", until_ms: int | None = None) -> bool:
+        """Make no more ticks of a graph ("" for all); False when it was paused, which now has this reason and end."""
+        return bool(self._call("pause", graph, by, reason, "" if until_ms is None else until_ms))
+
+    def resume(self, graph: str, *, by: str, catch_up: str = "") -> int:
+        """End pauses; returns how many, or -1 when the graph is paused only as one of all."""
+        return int(self._call("resume", graph, by, catch_up))
+
+    def settle(self, pause: Pause) -> bool:
+        """Forget a pause whose missed ticks have been dealt with."""
+        return bool(self._call("settle", pause.graph, pause.packed))
+
+    def pauses(self) -> dict[str, Pause]:
+        """By graph ("" for all): those in force, and those that ended and have not been settled."""
+        stored = self._redis.hgetall(self.keys.paused)
+        return {_text(graph): _pause(_text(graph), packed) for graph, packed in sorted(stored.items())}
 
     # Looking --------------------------------------------------------------------------------------------------------
 
@@ -310,6 +390,7 @@ class Store:
             config=_text(stored.get(b"config", b"")),
             params=stored.get(b"params", b""),
             tasks=tuple(_task_view(node.name, index, stored) for index, node in enumerate(nodes)),
+            retry_of=_text(stored.get(b"retry_of", b"")),
         )
 
     def state(self, run: str) -> RunState | None:
@@ -364,6 +445,21 @@ class Store:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _pause(graph: str, packed: bytes) -> Pause:
+    said = msgpack.unpackb(packed)
+    until, resumed = said.get("until"), said.get("resumed")
+    return Pause(
+        graph=graph,
+        by=said["by"],
+        reason=said["reason"],
+        since_ms=int(said["since"]),
+        until_ms=None if until is None else int(until),
+        resumed_ms=None if resumed is None else int(resumed),
+        catch_up=said.get("catch_up", ""),
+        packed=packed,
+    )
 
 
 def _ms(value: bytes) -> int | None:

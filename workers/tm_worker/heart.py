@@ -16,7 +16,7 @@ from tm_worker.outage import AWAY, Outage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tm.store.records import Beat
+    from tm.store.records import Beat, Grace
     from tm.store.store import Store
     from tm_worker.worker import TmWorker
 
@@ -45,7 +45,7 @@ class Heart:
         held: Callable[[], list[tuple[str, str]]],
         wake: Callable[[], None],
     ) -> None:
-        self.answers: deque[tuple[str, str, Beat]] = deque()  #: job, token, and what became of them; not if all is well
+        self.answers: deque[tuple[str, str, Beat | Grace]] = deque()  #: job, token, what became of them, if anything
         self.suspended = False  #: as of the last beat
         self._store, self._worker = store, worker
         self._graphs, self._info = graphs, info

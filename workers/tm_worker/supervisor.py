@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from tm.states import Outcome
-from tm.store.records import Beat, Claim, Report, Verdict
+from tm.store.records import Beat, Claim, Grace, Report, Verdict
 from tm_worker.faults import fault
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ class Supervisor:
 
     # Ends from outside ------------------------------------------------------------------------------------------------
 
-    def beaten(self, answers: Iterable[tuple[str, str, Beat]], now: float) -> list[Action]:
+    def beaten(self, answers: Iterable[tuple[str, str, Beat | Grace]], now: float) -> list[Action]:
         """The server's answers to heartbeats, by job and token."""
         actions: list[Action] = []
         for job, token, beat in answers:
@@ -358,8 +358,13 @@ class Supervisor:
             elif beat is Beat.LOST and held.ending is not Ending.LOST:
                 # somebody else may be running it by now
                 actions += self._stop(held, Ending.LOST, now, 0.0)
-            elif beat is Beat.CANCEL and held.ending is None:
-                actions += self._stop(held, Ending.CANCELLED, now, self.grace)
+            elif beat is Beat.LOST:
+                continue
+            elif held.ending is None:
+                grace = beat.seconds if isinstance(beat, Grace) else self.grace
+                actions += self._stop(held, Ending.CANCELLED, now, grace)
+            elif isinstance(beat, Grace) and held.kill_at is not None:
+                held.kill_at = min(held.kill_at, now + beat.seconds)
         return actions
 
     def drain(self, now: float, limit: float) -> list[Action]:

@@ -70,14 +70,17 @@ local function unqueue(c, queue, job)
 end
 
 -- Queue those roots (source -1) or children of a node, from the k-th on, for which no parent is missing any more.
-local function queue_ready(c, fields, run, plan, source, k)
+-- pinned: tasks of this run were over before their parents (a person said so), and are left alone.
+local function queue_ready(c, fields, run, plan, source, k, pinned)
     local nodes = source < 0 and plan.roots or node_of(plan, source).children
     for at = k, #nodes do
         if c.room <= 0 then return defer(c, { 'queue', run, source, at }) end
         c.room = c.room - 1
         local node = node_of(plan, nodes[at])
         local parents = #node.parents
-        if parents <= 1 or redis.call('HINCRBY', run_key(c, run), 'w' .. node.field, 1) == parents then
+        if pinned and redis.call('HEXISTS', run_key(c, run), node.field) == 1 then
+            -- it has been dealt with
+        elseif parents <= 1 or redis.call('HINCRBY', run_key(c, run), 'w' .. node.field, 1) == parents then
             enqueue(c, fields, run, plan, node, record('queued', 1, c.now))
         end
     end
@@ -89,18 +92,20 @@ end
 
 RESUME.queue = function(c, work)
     local run = work[2]
-    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state')
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'pinned')
     local plan = v[1] and is_open(v[2]) and plan_of(c, v[1])
     if not plan then return end
     local fields = {}
-    queue_ready(c, fields, run, plan, work[3], work[4])
+    queue_ready(c, fields, run, plan, work[3], work[4], v[3])
     save(c, run, fields)
 end
 
 -- Runs ----------------------------------------------------------------------------------------------------------------
 
--- Everything about the end of a run but the record of its state, which the caller has just saved.
+-- Everything about the end of a run but the record of its state, which the caller has just saved. What did not succeed is
+-- kept for longer, so that it can be repaired in the morning.
 local function close_run(c, run, plan, state, reason, started, ttl)
+    if state ~= 'success' then ttl = tonumber(redis.call('HGET', run_key(c, run), 'failed_ttl') or ttl) end
     redis.call('PEXPIRE', run_key(c, run), ttl)
     redis.call('PEXPIRE', out_key(c, run), ttl)
     add(c.closed, open_key(c, plan.graph), run)
@@ -124,13 +129,15 @@ local function create_run(c, plan, version, t)
     given('params', t.params)
     given('config', t.config)
     given('reason', t.reason)
+    given('retry_of', t.retry_of or '')
+    if t.failed_ttl ~= t.ttl then given('failed_ttl', t.failed_ttl) end
     if t.params ~= '' or t.config ~= '' then given('given', '1') end
     emit(c, 'e', 'run', 'run', t.run, 'graph', plan.graph, 'plan', version, 'trigger', t.trigger, 'tick', tonumber(t.tick),
-        'params', t.params, 'config', t.config, 'state', t.born, 'reason', t.reason)
+        'params', t.params, 'config', t.config, 'state', t.born, 'reason', t.reason, 'retry_of', t.retry_of or '')
     if t.born ~= 'queued' then
         given('ended', c.stamp)
         save(c, t.run, fields)
-        redis.call('PEXPIRE', key, t.ttl)
+        redis.call('PEXPIRE', key, t.born == 'skipped' and t.ttl or t.failed_ttl)
         redis.call('PUBLISH', c.p .. 'ended:' .. t.run, t.born)
         return
     end
@@ -146,13 +153,14 @@ end
 local function look_up(c, job)
     local run, index, attempt = split(job)
     if not run then return nil end
-    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'started', 'ttl', 'done', 'bad', index)
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'started', 'ttl', 'done', 'bad', index, 'pinned')
     local r = read_record(v[7])
     local plan = r and plan_of(c, v[1])
     if not plan then return nil end
     return {
         job = job, run = run, plan = plan, open = is_open(v[2]), started = v[3], ttl = tonumber(v[4]),
         done = tonumber(v[5]), bad = v[6], node = node_of(plan, tonumber(index)), r = r, current = r[ATTEMPT] == attempt,
+        pinned = v[8],
     }
 end
 
@@ -188,7 +196,7 @@ local function succeed(c, a, value, ms)
     r[STATE], r[AT] = 'success', c.now
     local fields = { node.field, packed_record(r) }
     a.done = a.done + 1
-    if node.children[1] then queue_ready(c, fields, a.run, a.plan, node.index, 1) end
+    if node.children[1] then queue_ready(c, fields, a.run, a.plan, node.index, 1, a.pinned) end
     save_ended(c, a, fields)
 end
 
