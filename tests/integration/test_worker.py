@@ -99,7 +99,8 @@ def test_an_exception_fails_the_attempt_with_its_own_frames(site: Site) -> None:
     assert (error["type"], error["message"]) == ("ValueError", "no such customer")
     assert "in deep" in error["traceback"]
     assert "tm_worker" not in error["traceback"]
-    assert worker.said('error="ValueError: no such customer"')
+    # said after the server has heard it, so perhaps a moment later
+    wait_for(lambda: worker.said('error="ValueError: no such customer"'), "the worker to log the error")
     assert worker.said(f"at={site.file}:6")
 
 
