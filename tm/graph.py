@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from tm import configfile, topology
+from tm import configfile, parameters, topology
 from tm.errors import (
     ConfigError,
     CycleError,
@@ -198,6 +198,9 @@ class Graph:
         misfire: what happens to ticks nobody was there for: run the "latest", "all" of them, or "skip".
         misfire_window: seconds; older missed ticks are always skipped.
         overlap: what a tick does while a run is still open: "allow", "skip", "queue" one, or "cancel_other".
+        max_active_runs: so many open runs are too many for another tick, which then does what `overlap` says (with
+            "allow" as with "queue"); by default 1, and with "allow" any number may be open. `tm trigger` and
+            `tm backfill` heed it, `submit` and `tm run` do not.
         timeout: seconds a whole run may take.
     """
 
@@ -211,6 +214,7 @@ class Graph:
         misfire: str = "latest",
         misfire_window: float = 3600,
         overlap: str = "allow",
+        max_active_runs: int | None = None,
         timeout: float | None = None,
     ) -> None:
         if not isinstance(name, str) or not GRAPH_NAME.fullmatch(name):
@@ -225,11 +229,14 @@ class Graph:
             raise DefinitionError(f"graph {name!r}: timeout must be above 0 seconds, not {timeout!r}")
         if not misfire_window >= 0:
             raise DefinitionError(f"graph {name!r}: misfire_window must be at least 0 seconds, not {misfire_window!r}")
+        if max_active_runs is not None and (not isinstance(max_active_runs, int) or max_active_runs < 1):
+            raise DefinitionError(f"graph {name!r}: max_active_runs must be 1 or more, not {max_active_runs!r}")
         self.name = name
         self.schedule = _schedule(name, schedule)
         self.timezone = _zone(name, timezone)
         self.misfire, self.misfire_window = misfire, misfire_window
         self.overlap, self.timeout = overlap, timeout
+        self.max_active_runs = max_active_runs
         self.file = _caller_file()
         self.config = None if config is None else (self.file.parent / config)
         self.tasks: dict[str, AnyTask] = {}
@@ -355,6 +362,11 @@ class Graph:
         text = configfile.read(self.config)
         configfile.parse(text, self.config)
         return text
+
+    def describe_roots(self) -> list[dict[str, Any]]:
+        """What the roots take, as `tm.parameters.check` reads it."""
+        names = [self.plan.tasks[index].name for index in self.plan.roots]
+        return [parameters.describe(name, self.tasks[name].function) for name in names]
 
     def bind(self, params: dict[str, Any], *, positional: int = 0) -> None:
         """Check params against the roots before a run is started.

@@ -7,6 +7,7 @@ work is bounded: a schedule of every second that was away for a year costs a tho
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta, tzinfo
 from itertools import islice
@@ -37,6 +38,15 @@ class Due:
     cursor: int  #: the last tick this covers; the cursor that was given if there is none
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """A pause that is over."""
+
+    ended_ms: int
+    why: str  #: "paused by ...", for the records of what it cost
+    catch_up: str = ""  #: what becomes of its ticks: skip, latest, all; empty for the graph's misfire rule
+
+
 def next_tick(schedule: Expression, zone: tzinfo, after_ms: int) -> int | None:
     """The first tick strictly after an instant; None when the schedule has no more."""
     try:
@@ -59,6 +69,7 @@ def due(
     misfire: str,
     misfire_window: float,
     late_after_ms: int = ON_TIME_MS,
+    pause: Paused | None = None,
 ) -> Due:
     """Sort every tick in (`cursor_ms`, `now_ms`] into those that run and those that are skipped.
 
@@ -70,7 +81,10 @@ def due(
         misfire: of the graph: "latest", "all" or "skip".
         misfire_window: seconds; later ticks than this never run, whatever `misfire` says.
         late_after_ms: up to this lateness a tick is on time.
+        pause: the graph was paused until a while ago: what was due until then is late, however late it is.
     """
+    if pause is not None and pause.catch_up:
+        misfire, misfire_window = pause.catch_up, math.inf
     run: list[int] = []
     skipped: list[tuple[int, str]] = []
     late_runs = 0
@@ -80,16 +94,17 @@ def due(
         if tick <= cursor_ms:
             break
         late = now_ms - tick
-        if late <= late_after_ms:
+        paused = pause is not None and tick <= pause.ended_ms
+        if late <= late_after_ms and not paused:
             run.append(tick)
             continue
         if len(skipped) == MAX_SKIPS:
-            skipped.append(_rest(schedule, zone, cursor_ms, tick))
+            skipped.append(_rest(schedule, zone, cursor_ms, tick, pause.why if pause and paused else "misfire"))
             break
         if late > misfire_window * 1000:
             why = f"outside the misfire window of {misfire_window:g} s"
         elif misfire == "skip":
-            why = 'misfire="skip"'
+            why = "not caught up" if paused else 'misfire="skip"'
         elif misfire == "latest" and run:
             why = "a later tick runs instead"
         elif misfire == "all" and late_runs == MAX_CATCHUP:
@@ -98,17 +113,18 @@ def due(
             run.append(tick)
             late_runs += 1
             continue
-        skipped.append((tick, f"misfire: {late // 1000} s late, {why}"))
+        because = pause.why if pause and paused else "misfire"
+        skipped.append((tick, f"{because}: {late // 1000} s late, {why}"))
     cursor = run[0] if run else skipped[0][0] if skipped else cursor_ms
     return Due(run=tuple(reversed(run)), skipped=tuple(reversed(skipped)), cursor=cursor)
 
 
-def _rest(schedule: Expression, zone: tzinfo, cursor_ms: int, last_ms: int) -> tuple[int, str]:
+def _rest(schedule: Expression, zone: tzinfo, cursor_ms: int, last_ms: int, because: str) -> tuple[int, str]:
     """One record for all ticks in (`cursor_ms`, `last_ms`], dated like the last of them."""
     start, end = from_ms(cursor_ms).astimezone(zone), from_ms(last_ms)
     earlier = list(islice(schedule.between(start + timedelta(milliseconds=1), end), MAX_COUNTED + 1))
     if not earlier:
-        return last_ms, "misfire: missed"
+        return last_ms, f"{because}: missed"
     count = f"{len(earlier):,}" if len(earlier) <= MAX_COUNTED else f"more than {MAX_COUNTED:,}"
     since = from_ms(to_ms(earlier[0])).isoformat().replace("+00:00", "Z")
-    return last_ms, f"misfire: stands for this tick and {count} before it, from {since} on, all missed"
+    return last_ms, f"{because}: stands for this tick and {count} before it, from {since} on, all missed"

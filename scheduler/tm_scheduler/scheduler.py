@@ -193,5 +193,8 @@ class Scheduler:
             "tasks": [task.name for task in graph.plan.tasks],
             "config": "" if graph.config is None else str(graph.config),
             "misfire": graph.misfire,
+            "misfire_window": graph.misfire_window,
             "overlap": graph.overlap,
+            "max_active_runs": graph.max_active_runs or 0,
+            "roots": graph.describe_roots(),
         }

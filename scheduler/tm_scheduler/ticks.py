@@ -19,9 +19,9 @@ from tm.errors import ConfigError
 from tm.ids import tick_run_id
 from tm.logs import get_logger
 from tm.states import RunState, Trigger
-from tm.store.records import DueTick, Leadership, TickAnswer
+from tm.store.records import DueTick, Leadership, Pause, TickAnswer
 from tm_scheduler.clock import JUMP_MS, ServerClock
-from tm_scheduler.due import due, next_tick, trigger_of
+from tm_scheduler.due import Paused, due, next_tick, trigger_of
 from tm_scheduler.outage import is_outage
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ TICKS_PER_CALL = 50
 LONGEST_PASS = 0.5
 #: seconds between two looks whether a held tick may start
 ASK_HELD_EVERY = 0.25
+#: seconds between two looks whether a paused graph goes on
+LOOK_AT_PAUSES_EVERY = 0.5
 #: seconds until a server that was full is tried again, or one that refused a single graph
 AGAIN_WHEN_FULL, AGAIN_WHEN_REFUSED = 1.0, 5.0
 
@@ -69,6 +71,14 @@ class TickStore(Protocol):
         """Ids of open runs."""
         ...
 
+    def pauses(self) -> dict[str, Pause]:
+        """Pauses by graph ("" for all), those that are over included."""
+        ...
+
+    def settle(self, pause: Pause) -> bool:
+        """Forget a pause that is over and dealt with."""
+        ...
+
 
 @dataclass(slots=True)
 class _Hand:
@@ -79,6 +89,8 @@ class _Hand:
     zone: tzinfo
     cursor_ms: int = 0
     held: DueTick | None = None
+    paused: bool = False  #: off the clock until somebody resumes it
+    past: Paused | None = None  #: the pause whose ticks have not been dealt with
 
 
 class TickMaker:
@@ -107,6 +119,8 @@ class TickMaker:
         ]
         self._queue: list[tuple[int, int]] = []  # heap of (when to look, index of the hand)
         self._ask_held_at = 0.0
+        self._look_at_pauses_at = 0.0
+        self._ended: list[Pause] = []  # pauses that are over, to be settled
         self._full_until = 0.0
         self._full = False
 
@@ -133,6 +147,7 @@ class TickMaker:
                     last_tick=_shown(hand.cursor_ms),
                 )
         self._ask_held_at = self._full_until = 0.0
+        self._read_pauses(now)
         self._wind()
 
     def one_pass(self, leader: Leadership) -> bool:
@@ -144,7 +159,10 @@ class TickMaker:
         if self._monotonic() < self._full_until:
             return True
         try:
+            self._look_at_pauses()
             going = self._make_due(leader) and self._ask_held(leader)
+            if going:
+                self._settle_pauses()
         except redis.exceptions.OutOfMemoryError:
             if not self._full:
                 log.warning("the server is full (maxmemory); ticks are held until it has room")
@@ -157,8 +175,10 @@ class TickMaker:
         """Until there is something to do: exactly the next tick, a look at held ticks, or a full server again."""
         now = self._monotonic()
         left = self._clock.seconds_until(self._queue[0][0]) if self._queue else 3600.0
-        if any(hand.held for hand in self._hands):
+        if any(hand.held and not hand.paused for hand in self._hands):
             left = min(left, self._ask_held_at - now)
+        if any(hand.paused for hand in self._hands):
+            left = min(left, self._look_at_pauses_at - now)
         return max(0.0, left, self._full_until - now)
 
     def upcoming(self) -> list[tuple[Graph, int | None]]:
@@ -171,9 +191,39 @@ class TickMaker:
         self._queue = [
             (following, index)
             for index, hand in enumerate(self._hands)
-            if (following := next_tick(hand.schedule, hand.zone, hand.cursor_ms)) is not None
+            if not hand.paused and (following := next_tick(hand.schedule, hand.zone, hand.cursor_ms)) is not None
         ]
         heapq.heapify(self._queue)
+
+    def _read_pauses(self, now: int) -> None:
+        """Which graphs are paused, and which were until a while ago."""
+        self._look_at_pauses_at = self._monotonic() + LOOK_AT_PAUSES_EVERY
+        pauses = self._store.pauses()
+        self._ended = [each for each in pauses.values() if each.ended_ms(now) is not None]
+        for hand in self._hands:
+            name = hand.graph.name
+            found = [pauses[key] for key in (name, "") if key in pauses]
+            was, hand.paused = hand.paused, any(each.ended_ms(now) is None for each in found)
+            over = [_past(each, at) for each in found if (at := each.ended_ms(now)) is not None]
+            hand.past = max(over, key=lambda each: each.ended_ms) if over and not hand.paused else None
+            if was != hand.paused:
+                log.info("paused" if hand.paused else "resumed", graph=name)
+
+    def _look_at_pauses(self) -> None:
+        """Put graphs whose pause is over back on the clock."""
+        if not any(hand.paused for hand in self._hands) or self._monotonic() < self._look_at_pauses_at:
+            return
+        self._read_pauses(self._clock.now_ms())
+        self._wind()
+
+    def _settle_pauses(self) -> None:
+        """What was missed in pauses that are over has been dealt with, as soon as nothing more is due."""
+        if self._ended and not (self._queue and self._queue[0][0] <= self._clock.now_ms()):
+            for pause in self._ended:
+                self._store.settle(pause)
+            self._ended = []
+            for hand in self._hands:
+                hand.past = None
 
     def _make_due(self, leader: Leadership) -> bool:
         started, size = self._monotonic(), FIRST_BATCH
@@ -198,9 +248,13 @@ class TickMaker:
             now_ms=now,
             misfire=graph.misfire,
             misfire_window=graph.misfire_window,
+            pause=hand.past,
         )
         skips = [_skip(graph, tick, reason) for tick, reason in found.skipped]
-        return skips + [_run(graph, tick, trigger_of(tick, now)) for tick in found.run]
+        missed = hand.past.ended_ms if hand.past else -1  # in the pause, however short ago
+        return skips + [
+            _run(graph, tick, Trigger.CATCHUP if tick <= missed else trigger_of(tick, now)) for tick in found.run
+        ]
 
     def _send(self, leader: Leadership, batch: Sequence[tuple[int, list[DueTick]]]) -> bool:
         """Hand a batch to the server, and put its graphs back on the clock."""
@@ -227,6 +281,8 @@ class TickMaker:
             self._note(self._hands[index], ticks, said)
         for index, _ in batch:
             hand = self._hands[index]
+            if hand.paused:
+                continue
             following = next_tick(hand.schedule, hand.zone, hand.cursor_ms)
             if following is not None:
                 heapq.heappush(self._queue, (following, index))
@@ -242,6 +298,11 @@ class TickMaker:
 
     def _note(self, hand: _Hand, ticks: Sequence[DueTick], answers: Sequence[TickAnswer]) -> None:
         for tick, answer in zip(ticks, answers, strict=True):
+            if answer is TickAnswer.PAUSED:
+                if not hand.paused:
+                    hand.paused, self._look_at_pauses_at = True, self._monotonic() + LOOK_AT_PAUSES_EVERY
+                    log.info("paused", graph=hand.graph.name)
+                return
             hand.cursor_ms = max(hand.cursor_ms, tick.at_ms)
             if answer is TickAnswer.HELD:
                 if hand.held is None:
@@ -262,13 +323,13 @@ class TickMaker:
 
     def _ask_held(self, leader: Leadership) -> bool:
         """Start the ticks that overlap="queue" kept waiting and whose graph has no open run any more."""
-        waiting = [hand for hand in self._hands if hand.held is not None]
+        waiting = [hand for hand in self._hands if hand.held is not None and not hand.paused]
         if not waiting or self._monotonic() < self._ask_held_at:
             return True
         self._ask_held_at = self._monotonic() + ASK_HELD_EVERY
         for hand in waiting:
             assert hand.held is not None  # noqa: S101 - for the type checker: filtered above
-            if hand.held.born is RunState.QUEUED and self._store.open_runs(hand.graph.name):
+            if hand.held.born is RunState.QUEUED and self._is_full(hand.graph):
                 continue
             # the config is read when the run starts, not when the tick was due
             again = hand.held
@@ -283,11 +344,15 @@ class TickMaker:
     def _still_held(self, hand: _Hand, tick_ms: int, now: int) -> DueTick:
         """A tick an earlier leader left waiting: it waits on beside an open run, else its misfire window counts."""
         late = now - tick_ms
-        if late > hand.graph.misfire_window * 1000 and not self._store.open_runs(hand.graph.name):
+        if late > hand.graph.misfire_window * 1000 and not self._is_full(hand.graph):
             window = f"{hand.graph.misfire_window:g} s"
             reason = f"misfire: {late // 1000} s late, outside the misfire window of {window}"
             return _skip(hand.graph, tick_ms, reason)
-        return DueTick(run=tick_run_id(hand.graph.name, from_ms(tick_ms)), at_ms=tick_ms, overlap="queue")
+        run = tick_run_id(hand.graph.name, from_ms(tick_ms))
+        return DueTick(run=run, at_ms=tick_ms, overlap="queue", most=hand.graph.max_active_runs or 0)
+
+    def _is_full(self, graph: Graph) -> bool:
+        return len(self._store.open_runs(graph.name)) >= (graph.max_active_runs or 1)
 
 
 def _run(graph: Graph, tick_ms: int, trigger: Trigger) -> DueTick:
@@ -298,7 +363,15 @@ def _run(graph: Graph, tick_ms: int, trigger: Trigger) -> DueTick:
     except Exception as error:  # noqa: BLE001 - whatever a file may hold, it must not stop the clock
         reason = str(error) if isinstance(error, ConfigError) else f"config file {graph.config}: {error!r:.500}"
         return DueTick(run=run, at_ms=tick_ms, trigger=trigger, born=RunState.FAILED, reason=reason)
-    return DueTick(run=run, at_ms=tick_ms, config=config, trigger=trigger, overlap=graph.overlap)
+    most = graph.max_active_runs or 0
+    # a limit needs a rule for what is beyond it
+    overlap = "queue" if most and graph.overlap == "allow" else graph.overlap
+    return DueTick(run=run, at_ms=tick_ms, config=config, trigger=trigger, overlap=overlap, most=most)
+
+
+def _past(pause: Pause, ended_ms: int) -> Paused:
+    reason = f"paused by {pause.by}" + (f" ({pause.reason})" if pause.reason else "")
+    return Paused(ended_ms=ended_ms, why=reason, catch_up=pause.catch_up)
 
 
 def _skip(graph: Graph, tick_ms: int, reason: str) -> DueTick:

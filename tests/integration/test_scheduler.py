@@ -261,6 +261,9 @@ def test_what_others_can_see_of_a_graph(store):
         "tasks": ["root"],
         "config": "",
         "misfire": "latest",
+        "misfire_window": 3600,
+        "max_active_runs": 0,
+        "roots": graph.describe_roots(),
         "overlap": "allow",
     }
     assert store.plan(graph.plan.version) == graph.plan

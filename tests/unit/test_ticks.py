@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -14,7 +15,7 @@ from tm.clock import from_ms, to_ms
 from tm.events import AttemptEnded
 from tm.ids import tick_run_id
 from tm.states import Outcome, RunState, TaskState, Trigger
-from tm.store.records import Leadership, TickAnswer
+from tm.store.records import Leadership, Pause, TickAnswer
 from tm_scheduler import leader as leading
 from tm_scheduler import sweep as sweeping
 from tm_scheduler.archiving import RetryWatch
@@ -52,6 +53,7 @@ class FakeStore:
         self.time = time
         self.made = {}  # run -> DueTick, as created or recorded
         self.cursor_of, self.held_of, self.open = {}, {}, {}
+        self.paused, self.settled = {}, []
         self.calls = []
         self.trouble = []
         self.leader = ME
@@ -67,6 +69,14 @@ class FakeStore:
 
     def open_runs(self, graph=None):
         return list(self.open.get(graph, ()))
+
+    def pauses(self):
+        return dict(self.paused)
+
+    def settle(self, pause):
+        assert pause.ended_ms(self.server_ms()) is not None
+        self.settled.append(pause.graph)
+        return self.paused.pop(pause.graph, None) is not None
 
     def set_cursor_if_absent(self, graph, at_ms):
         return self.cursor_of.setdefault(graph, at_ms)
@@ -85,11 +95,14 @@ class FakeStore:
         return [[self.tick(plan.graph, each) for each in ticks] for plan, ticks in due]
 
     def tick(self, graph, due):
+        found = [self.paused[key] for key in (graph, "") if key in self.paused]
+        if any(each.ended_ms(self.server_ms()) is None for each in found):
+            return TickAnswer.PAUSED
         mine = self.held_of.get(graph) == due.at_ms
         if due.run in self.made or (due.at_ms <= self.cursor_of.get(graph, -1) and not mine):
             return TickAnswer.EXISTS
         self.cursor_of[graph] = max(self.cursor_of.get(graph, -1), due.at_ms)
-        busy = due.born is RunState.QUEUED and self.open.get(graph)
+        busy = due.born is RunState.QUEUED and len(self.open.get(graph, ())) >= max(due.most, 1)
         if busy and due.overlap == "queue" and (mine or graph not in self.held_of):
             self.held_of[graph] = due.at_ms
             return TickAnswer.HELD
@@ -137,6 +150,133 @@ def maker(time, store):
         return found
 
     return build
+
+
+# Pauses
+
+
+def paused(store, graph="g", **more):
+    store.paused[graph] = Pause(graph=graph, by="ann@host", reason="why", since_ms=store.server_ms(), **more)
+
+
+def resumed(store, graph="g", **more):
+    store.paused[graph] = replace(store.paused[graph], resumed_ms=store.server_ms(), **more)
+
+
+def test_a_paused_graph_is_off_the_clock_and_its_cursor_stays(maker, store, time):
+    clockwork = maker(make_graph(), make_graph("other"))
+    paused(store)
+    time.run_until(NOON + MINUTE)
+    assert clockwork.one_pass(ME)
+    assert list(store.made) == ["other-20260310T120100Z"]
+    assert store.cursor_of["g"] == NOON + 30_000
+    time.run_until(NOON + 2 * MINUTE)
+    asked = len(store.calls)
+    clockwork.one_pass(ME)
+    assert [names for names in store.calls[asked:]] == [[("other", 1)]], "nobody asks for its ticks any more"
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "ran", "skipped"),
+    [("skip", [], [1, 2, 3]), ("latest", [3], [1, 2]), ("all", [1, 2, 3], []), ("", [3], [1, 2])],
+)
+def test_ticks_missed_in_a_pause_are_made_up_for_as_somebody_said(maker, store, time, catch_up, ran, skipped):
+    graph = make_graph(misfire_window=1 if catch_up else 3600)
+    clockwork = maker(graph)
+    paused(store)
+    time.run_until(NOON + MINUTE)
+    clockwork.one_pass(ME)
+    time.run_until(NOON + 3 * MINUTE + 5_000)
+    resumed(store, catch_up=catch_up)
+    assert clockwork.seconds_left() <= 0.5
+    clockwork.one_pass(ME)
+    assert store.runs(graph) == ran
+    records = [each for each in store.made.values() if each.born is RunState.SKIPPED]
+    assert [(each.at_ms - NOON) / MINUTE for each in records] == skipped
+    assert all(each.reason.startswith("paused by ann@host (why): ") for each in records)
+    assert {each.trigger for each in store.made.values()} <= {Trigger.CATCHUP}, "even 5 s late"
+    assert store.settled == ["g"]
+    time.run_until(NOON + 4 * MINUTE)
+    clockwork.one_pass(ME)
+    assert store.runs(graph) == [*ran, 4]
+
+
+def test_a_pause_ends_by_itself(maker, store, time):
+    graph = make_graph()
+    clockwork = maker(graph)
+    paused(store, until_ms=NOON + 2 * MINUTE + 30_000)
+    for minute in (1, 2, 3):
+        time.run_until(NOON + minute * MINUTE)
+        clockwork.one_pass(ME)
+    assert store.runs(graph) == [3]
+    skips = [each.reason for each in store.made.values() if each.born is RunState.SKIPPED]
+    assert skips == [
+        "paused by ann@host (why): 120 s late, a later tick runs instead",
+        "paused by ann@host (why): 60 s late, a later tick runs instead",
+    ]
+
+
+def test_a_new_leader_knows_who_is_paused_and_who_was(maker, store, time):
+    here, was = make_graph("here"), make_graph("was", misfire="skip")
+    store.cursor_of = {"here": NOON - 5 * MINUTE, "was": NOON - 90_000}
+    paused(store, "here")
+    paused(store, "was")
+    resumed(store, "was")
+    clockwork = maker(here, was)
+    clockwork.one_pass(ME)
+    assert store.runs(here) == []
+    assert [each.reason for each in store.made.values()] == [
+        "paused by ann@host (why): 90 s late, not caught up",
+        "paused by ann@host (why): 30 s late, not caught up",
+    ]
+
+
+def test_all_graphs_at_once(maker, store, time):
+    graphs = [make_graph(name) for name in ("a", "b")]
+    clockwork = maker(*graphs)
+    paused(store, "", until_ms=NOON + MINUTE + 30_000)
+    time.run_until(NOON + MINUTE)
+    clockwork.one_pass(ME)
+    assert not store.made
+    time.run_until(NOON + 2 * MINUTE)
+    clockwork.one_pass(ME)
+    assert [store.runs(graph) for graph in graphs] == [[2], [2]]
+    assert store.settled == [""]
+
+
+def test_a_held_tick_of_a_paused_graph_goes_on_waiting(maker, store, time):
+    graph = make_graph(overlap="queue")
+    clockwork = maker(graph)
+    store.open["g"] = ["x"]
+    time.run_until(NOON + MINUTE)
+    clockwork.one_pass(ME)
+    assert store.held_of == {"g": NOON + MINUTE}
+    paused(store)
+    store.open.clear()
+    time.run_until(NOON + MINUTE + 1_000)
+    clockwork.one_pass(ME)
+    assert store.runs(graph) == []
+    resumed(store)
+    time.run_until(NOON + MINUTE + 2_000)
+    clockwork.one_pass(ME)
+    assert store.runs(graph) == [1]
+
+
+def test_as_many_runs_as_may_be_are_open_before_a_tick_waits(maker, store, time):
+    graph = make_graph(max_active_runs=2)
+    clockwork = maker(graph)
+    store.open["g"] = ["x"]
+    time.run_until(NOON + MINUTE)
+    clockwork.one_pass(ME)
+    store.open["g"] = ["x", "y"]
+    time.run_until(NOON + 2 * MINUTE)
+    clockwork.one_pass(ME)
+    assert store.runs(graph) == [1]
+    assert store.held_of == {"g": NOON + 2 * MINUTE}
+    store.open["g"] = ["y"]
+    time.run_until(NOON + 2 * MINUTE + 1_000)
+    clockwork.one_pass(ME)
+    assert store.runs(graph) == [1, 2]
 
 
 # The clock
