@@ -40,8 +40,9 @@ def _machine_zone() -> ZoneInfo:
 
 
 def _default_processes() -> int:
-    # the CPUs this process may use, which in a container are fewer than the machine has
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # the CPUs this process may use, which in a container are fewer than the machine has; but on a single one too, a
+    # graph that waits for something must not hold up another
+    return max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -386,7 +387,7 @@ _TABLE = (
         variable="TM_PROCESSES",
         parse=_whole(1, 1024),
         allowed="a whole number from 1 to 1024",
-        default="the CPUs the process may use",
+        default="the CPUs the process may use, at least 2",
         meaning="Tasks one worker runs at the same time.",
     ),
     _Setting(

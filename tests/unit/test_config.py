@@ -39,7 +39,7 @@ def test_without_an_environment_everything_is_on_this_machine(tmp_path, monkeypa
     assert (settings.drain, settings.grace, settings.result_ttl) == (30.0, 10.0, 600.0)
     assert (settings.max_message, settings.appendfsync) == (1 << 20, "everysec")
     assert (settings.log_level, settings.log_format) == ("info", "text")
-    assert settings.processes >= 1
+    assert settings.processes >= 2
     assert isinstance(settings.timezone, ZoneInfo)
     assert settings == Settings()
 
@@ -275,3 +275,13 @@ def test_reading_settings_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot confine a process to one CPU")
+def test_on_one_cpu_two_tasks_still_run_side_by_side() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert Settings().processes == 2
+    finally:
+        os.sched_setaffinity(0, allowed)
