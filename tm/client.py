@@ -92,10 +92,18 @@ class Client:
             state = self.store.state(run)
         return self.lookup.forgotten(run).state if state is None else state
 
-    def cancel(self, run: str, reason: str = "cancelled by hand") -> bool:
-        """End an open run: what is queued is dropped, what is running is stopped. False if it had ended before."""
+    def cancel(self, run: str, reason: str = "cancelled by hand", *, grace: float | None = None) -> bool:
+        """End an open run: what is queued is dropped, what is running is stopped. False if it had ended before.
+
+        With `grace`, in seconds, running tasks get so long to tidy up, in place of their worker's `TM_GRACE`.
+        """
         with reaching(self.where):
-            return self.store.cancel(run, reason=reason)
+            return self.store.cancel(run, reason=reason, grace=grace)
+
+    def open_runs(self, graph: str | None = None) -> list[str]:
+        """Ids of open runs, oldest first within a graph."""
+        with reaching(self.where):
+            return self.store.open_runs(graph)
 
     def wait(self, runs: Sequence[str], timeout: float | None = None) -> Iterator[tuple[str, RunState]]:
         """Each run with its final state when it ends, in the order they end, through one connection.

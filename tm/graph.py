@@ -25,6 +25,7 @@ from tm.records import Plan, TaskPlan
 from tm.retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
     from zoneinfo import ZoneInfo
 
     from tm.client import RunHandle
@@ -362,6 +363,25 @@ class Graph:
         text = configfile.read(self.config)
         configfile.parse(text, self.config)
         return text
+
+    def about(self, zone: tzinfo) -> dict[str, Any]:
+        """What the server is told of the graph, for commands and for those who start runs without its code.
+
+        Args:
+            zone: in which the schedule is read when the graph names none.
+        """
+        return {
+            "schedule": "manual" if self.schedule is None else str(self.schedule),
+            "timezone": str(self.timezone or zone),
+            "file": str(self.file),
+            "tasks": [task.name for task in self.plan.tasks],
+            "config": "" if self.config is None else str(self.config),
+            "misfire": self.misfire,
+            "misfire_window": self.misfire_window,
+            "overlap": self.overlap,
+            "max_active_runs": self.max_active_runs or 0,
+            "roots": self.describe_roots(),
+        }
 
     def describe_roots(self) -> list[dict[str, Any]]:
         """What the roots take, as `tm.parameters.check` reads it."""

@@ -15,7 +15,7 @@ from tm.states import RunState
 from tm.waiting import reaching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tm.history import History
     from tm.runinfo import GraphInfo, RunInfo
@@ -104,6 +104,14 @@ class Lookup:
             offers = server.scan_iter(match=keys.offers("*"), count=1000)
             return sum(bool(server.sismember(offer, graph)) for offer in offers)
 
+    def states(self, runs: Sequence[str]) -> dict[str, RunState]:
+        """The states of those of these runs (whole ids) that anybody knows."""
+        found = self._history.known(runs) if self._history and runs else {}
+        if self._store is not None and runs:
+            with reaching(self._where):
+                found |= self._store.states(runs)
+        return found
+
     def forgotten(self, run: str) -> RunInfo:
         """A run that the server does not hold any more.
 
@@ -126,12 +134,12 @@ class Lookup:
         return found.reason
 
     def _exact(self, run: str) -> RunInfo | None:
-        live = None
+        live, pinned = None, False
         if self._store is not None:
             with reaching(self._where):
                 view = self._store.run(run)
-            live = runinfo.from_view(view) if view else None
-        if live is not None and not any(runinfo.has_past(task) for task in live.tasks):
+            live, pinned = (runinfo.from_view(view), view.pinned) if view else (None, False)
+        if live is not None and not pinned and not any(runinfo.has_past(task) for task in live.tasks):
             return live  # the history has nothing to add
         filed = self._filed(run)
         return runinfo.both(live, filed) if live and filed else live or filed

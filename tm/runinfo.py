@@ -69,6 +69,7 @@ class RunInfo:
     reason: str = ""
     params: bytes = b""  #: message; empty for none
     config: str = ""
+    retry_of: str = ""  #: the run it repairs
     tasks: tuple[TaskInfo, ...] = ()  #: in topological order; empty in lists
 
     @property
@@ -121,6 +122,7 @@ def from_view(view: RunView) -> RunInfo:
         reason=view.reason,
         params=view.params,
         config=view.config,
+        retry_of=view.retry_of,
         tasks=tuple(_task_from_view(each) for each in view.tasks),
     )
 
@@ -138,6 +140,7 @@ def from_row(row: RunRow) -> RunInfo:
         started_at=row.started,
         ended_at=row.ended,
         reason=row.reason,
+        retry_of=row.retry_of,
     )
 
 
@@ -165,10 +168,9 @@ def from_rows(run: RunDetail, tasks: Sequence[TaskRunRow], attempts: Sequence[At
 
 def has_past(task: TaskInfo) -> bool:
     """Whether the server holds less of a task than there is: earlier attempts, the reason why it never began."""
-    return bool(task.attempts and task.attempts[-1].number > 1) or task.state in {
-        TaskState.BLOCKED,
-        TaskState.CANCELLED,
-    }
+    if not task.attempts:
+        return task.state in FINAL_TASK_STATES  # blocked, cancelled, kept by a retry, marked
+    return task.attempts[-1].number > 1 or task.state is TaskState.CANCELLED
 
 
 def both(live: RunInfo, filed: RunInfo) -> RunInfo:

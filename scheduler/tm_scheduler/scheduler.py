@@ -6,7 +6,7 @@ One thread, one connection, driven by `one_pass`; how long it may sleep until th
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tm.clock import from_ms
 from tm.logs import get_logger
@@ -135,7 +135,7 @@ class Scheduler:
     def _take_office(self, leadership: Leadership) -> None:
         self._measure()
         for graph in self._graphs:
-            self._store.define(graph.plan, self._about(graph))
+            self._store.define(graph.plan, graph.about(self._zone))
         self._ticks.start(self._recall)
         self._office = leadership
         if not self.leading:
@@ -183,18 +183,3 @@ class Scheduler:
         elif self._behind and not behind:
             log.info("history has caught up; held ticks are made now")
         self._behind = behind
-
-    def _about(self, graph: Graph) -> dict[str, Any]:
-        """What `tm graphs` shows."""
-        return {
-            "schedule": "manual" if graph.schedule is None else str(graph.schedule),
-            "timezone": str(graph.timezone or self._zone),
-            "file": str(graph.file),
-            "tasks": [task.name for task in graph.plan.tasks],
-            "config": "" if graph.config is None else str(graph.config),
-            "misfire": graph.misfire,
-            "misfire_window": graph.misfire_window,
-            "overlap": graph.overlap,
-            "max_active_runs": graph.max_active_runs or 0,
-            "roots": graph.describe_roots(),
-        }

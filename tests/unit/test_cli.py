@@ -209,7 +209,7 @@ def test_params_are_checked_before_anything_starts(tm: Any, here: Path) -> None:
 
 
 def test_params_are_json_where_they_parse() -> None:
-    from tm.cli.run import _params
+    from tm.cli.options import params_of as _params
 
     given = ["a=1", "b=text", "c=[1, 2]", "d=", "e=null", 'f="1"', "g=a=b"]
     assert _params(given) == {"a": 1, "b": "text", "c": [1, 2], "d": "", "e": None, "f": "1", "g": "a=b"}

@@ -173,7 +173,7 @@ def test_a_paused_graph_is_off_the_clock_and_its_cursor_stays(maker, store, time
     time.run_until(NOON + 2 * MINUTE)
     asked = len(store.calls)
     clockwork.one_pass(ME)
-    assert [names for names in store.calls[asked:]] == [[("other", 1)]], "nobody asks for its ticks any more"
+    assert list(store.calls[asked:]) == [[("other", 1)]], "nobody asks for its ticks any more"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("tm.cli.run:run", "Run one graph now and watch it."),
     "graphs": ("tm.cli.graphs:graphs", "List graphs with schedule, next tick and last states."),
     "runs": ("tm.cli.runs:runs", "List runs, newest first."),
+    "trigger": ("tm.cli.trigger:trigger", "Start a run on a running cluster, without its file."),
+    "wait": ("tm.cli.trigger:wait", "Wait until runs have ended."),
+    "retry": ("tm.cli.repair:retry", "Repair a run: keep what succeeded, run the rest."),
+    "cancel": ("tm.cli.repair:cancel", "End a run, or all open runs of a graph."),
+    "mark": ("tm.cli.repair:mark", "Say how a task ended; kept for the record."),
+    "pause": ("tm.cli.pausing:pause", "Make no ticks of a graph until it is resumed."),
+    "resume": ("tm.cli.pausing:resume", "Make ticks of a graph again, and catch up."),
+    "backfill": ("tm.cli.backfill:backfill", "Run past ticks of a graph that never ran."),
+    "schedules": ("tm.cli.schedules:schedules", "List the ticks to come of all graphs."),
     "show": ("tm.cli.show:show", "Show one run: its tasks, attempts and errors."),
     "cron": ("tm.cli.cron:cron_group", "Cron expressions: next and previous times, explanations."),
 }
@@ -73,7 +82,7 @@ def _plugins() -> dict[str, Any]:
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 ok, 1 the run failed, 2 usage, 3 not found, 4 refused, 5 unreachable, 7 cancelled, "
-    "124 timed out, 130 interrupted.",
+    "8 partly done, 124 timed out, 130 interrupted.",
 )
 @click.option("--url", metavar="URL", help="Server to use (TM_URL); without one, the stack that runs in --home.")
 @click.option("--home", metavar="DIR", help="Where the embedded server and the history live (TM_HOME; .tm).")

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tm import codec
+from tm.clock import from_ms
 
 if TYPE_CHECKING:
     from tm.runinfo import AttemptInfo, RunInfo, TaskInfo
+    from tm.store.records import Pause
 
 
 def run_document(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
@@ -29,6 +31,7 @@ def run_document(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
         "ended_at": instant(run.ended_at),
         "seconds": run.seconds,
         "reason": run.reason or None,
+        "retry_of": run.retry_of or None,
     }
     if whole:
         document |= {
@@ -63,6 +66,17 @@ def attempt_document(attempt: AttemptInfo) -> dict[str, Any]:
         "error": None
         if error is None
         else {"type": error.type, "message": error.message, "traceback": error.traceback, **dict(error.more)},
+    }
+
+
+def pause_document(pause: Pause) -> dict[str, Any]:
+    """Why a graph makes no ticks; `graph` is null where all are meant."""
+    return {
+        "graph": pause.graph or None,
+        "by": pause.by,
+        "reason": pause.reason or None,
+        "since": instant(from_ms(pause.since_ms)),
+        "until": None if pause.until_ms is None else instant(from_ms(pause.until_ms)),
     }
 
 

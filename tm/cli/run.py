@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import nullcontext, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tm.cli.face import Face, pass_face
+from tm.cli.options import params_of
 from tm.errors import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tm.graph import Graph
     from tm.loader import Loaded
 
@@ -50,7 +48,7 @@ def run(
     from tm.wiring import has_server, open_client
 
     settings = face.settings(processes=processes)
-    given = _params(params)
+    given = params_of(params)
     file, name = split_target(target)
     with (
         redirect_stdout(sys.stderr) if face.as_json else nullcontext()
@@ -79,21 +77,6 @@ def run(
         )
 
     return Stack([*loaded.graphs.values()], settings, quiet=True, output=output).run(front)
-
-
-def _params(texts: Sequence[str]) -> dict[str, Any]:
-    params: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.isidentifier():
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="-p")
-        if key in params:
-            raise click.BadParameter(f"{key!r} is given twice", param_hint="-p")
-        try:
-            params[key] = json.loads(value)
-        except ValueError:
-            params[key] = value
-    return params
 
 
 def _pick(loaded: Loaded, file: str, name: str | None) -> Graph:

@@ -83,6 +83,8 @@ def head(run: RunInfo, render: Render) -> None:
         ("started" if run.started_at else "created", f"{when} {render.zone_name}{took}"),
         ("trigger", f"{run.trigger}{f', tick {render.clock(run.tick)}' if run.tick else ''}"),
     ]
+    if run.retry_of:
+        rows.append(("repairs", run.retry_of))
     if run.reason:
         rows.append(("reason", run.reason))
     if run.params:

@@ -217,3 +217,4 @@ class RunView:
     params: bytes
     tasks: tuple[TaskRunView, ...]  #: in topological order
     retry_of: str = ""  #: the run it repairs
+    pinned: bool = False  #: somebody said of a task how it ended

@@ -391,12 +391,21 @@ class Store:
             params=stored.get(b"params", b""),
             tasks=tuple(_task_view(node.name, index, stored) for index, node in enumerate(nodes)),
             retry_of=_text(stored.get(b"retry_of", b"")),
+            pinned=b"pinned" in stored,
         )
 
     def state(self, run: str) -> RunState | None:
         """The state of a run alone."""
         state = self._redis.hget(self.keys.run(run), "state")
         return None if state is None else RunState(_text(state))
+
+    def states(self, runs: Sequence[str]) -> dict[str, RunState]:
+        """The states of those of these runs that the server holds."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for run in runs:
+            pipeline.hget(self.keys.run(run), "state")
+        found = zip(runs, pipeline.execute(), strict=True)
+        return {run: RunState(_text(state)) for run, state in found if state is not None}
 
     def result(self, run: str) -> bytes | None:
         """The message of a run's last task; None when there is none (yet, or any more)."""
