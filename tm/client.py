@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tm.errors import NotFoundError, RunFailedError, UnavailableError
+from tm.errors import NotFoundError, RefusedError, RunFailedError, UnavailableError
 from tm.ids import manual_run_id
 from tm.states import FINAL_RUN_STATES, RunState
 from tm.waiting import ended, reaching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from tm.graph import Graph
     from tm.lookup import Lookup
@@ -37,9 +38,41 @@ class Client:
         self.lookup = lookup or Lookup(store, where=where)
         self.where = where
 
-    def submit(self, graph: Graph, params: dict[str, Any] | None = None) -> RunHandle:
-        """Start a run; see `submit_many`."""
-        return self.submit_many(graph, [params or {}])[0]
+    def submit(self, graph: Graph, params: dict[str, Any] | None = None, *, tick: datetime | None = None) -> RunHandle:
+        """Start a run; see `submit_many`. One for a tick (an aware datetime) has the id of that tick's run.
+
+        Raises:
+            RefusedError: that tick has its run.
+        """
+        if tick is None:
+            return self.submit_many(graph, [params or {}])[0]
+        return self._submit_tick(graph, params or {}, tick)
+
+    def _submit_tick(self, graph: Graph, params: dict[str, Any], tick: datetime) -> RunHandle:
+        from tm import codec
+        from tm.clock import to_ms
+        from tm.ids import tick_run_id
+        from tm.states import Trigger
+        from tm.store.records import NewRun, TriggerAnswer
+
+        graph.bind(params)
+        run = NewRun(
+            id=tick_run_id(graph.name, tick),
+            params=codec.encode(params, where="params") if params else b"",
+            config=graph.read_config() or "",
+        )
+        try:
+            state = self.state(run.id)
+        except NotFoundError:
+            with reaching(self.where):
+                self.store.define(graph.plan)
+                answer = self.store.trigger(graph.plan.version, run, Trigger.MANUAL, tick_ms=to_ms(tick), force=True)
+            if answer is TriggerAnswer.CREATED:
+                return RunHandle(self, run.id)
+            state = self.state(run.id)
+        raise RefusedError(
+            f"the run of this tick is {run.id} ({state}); `tm retry {run.id}` repairs it, with --all it runs as a whole"
+        )
 
     def submit_many(self, graph: Graph, params: Sequence[dict[str, Any]]) -> list[RunHandle]:
         """Start one run for each set of params, in one pipeline; handles come in the same order.

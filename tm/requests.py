@@ -117,6 +117,12 @@ def pause_of(client: Client, graph: str) -> Pause | None:
     return next((each for each in found if each is not None and each.ended_ms(now) is None), None)
 
 
+def refuse_if_paused(client: Client, graph: str) -> None:
+    """RefusedError while a graph is paused."""
+    if pause := pause_of(client, graph):
+        raise RefusedError(f"graph {graph!r} is {told(pause)}; `tm resume`, or start this run with --force")
+
+
 def told(pause: Pause) -> str:
     """Who paused it and why, in half a sentence."""
     since = from_ms(pause.since_ms).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -59,10 +59,10 @@ def instant_of(text: str, zone: tzinfo, *, now: datetime | None = None, last: bo
     now = (now or datetime.now(UTC)).astimezone(zone)
     if text == "now":
         return now
-    if re.fullmatch(r"\d\d:\d\d(:\d\d)?", text):
-        found = datetime.combine(now.date(), time.fromisoformat(text), zone)
-        return found + timedelta(days=1) if last and found < now else found
     try:
+        if re.fullmatch(r"\d\d:\d\d(:\d\d)?", text):
+            found = datetime.combine(now.date(), time.fromisoformat(text), zone)
+            return found + timedelta(days=1) if last and found < now else found
         found = datetime.fromisoformat(text)
     except ValueError:
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tm.cli.face import Face, pass_face
-from tm.cli.options import params_of
+from tm.cli.options import params_of, when
 from tm.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -25,18 +25,28 @@ Examples:
   tm run etl.py --detach                # print the run's id and leave it to the stack that is running
 
 \b
-Exit codes: 0 success, 1 the run failed, 2 bad file or params, 3 no such graph, 4 refused, 5 no server,
+Exit codes: 0 success, 1 the run failed, 2 bad file or params, 3 no such graph, 4 refused: paused, or that
+tick has its run; 5 no server,
 7 cancelled, 124 --timeout has passed, 130 interrupted.
 """
 )
 @click.argument("target", metavar="FILE[:GRAPH]")
 @click.option("-p", "--param", "params", metavar="KEY=VALUE", multiple=True, help="A param; JSON where it parses.")
+@click.option("--tick", metavar="TIME", help="The instant the run stands for, in the graph's zone unless it names one.")
+@click.option("--force", is_flag=True, help="Also while the graph is paused.")
 @click.option("--wait/--detach", default=True, show_default=True, help="Watch the run, or only start it.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop watching after so long.")
 @click.option("--processes", type=click.IntRange(1, 1024), help="Of a stack of its own (TM_PROCESSES).")
 @pass_face
 def run(
-    face: Face, target: str, params: tuple[str, ...], wait: bool, timeout: float | None, processes: int | None
+    face: Face,
+    target: str,
+    params: tuple[str, ...],
+    tick: str | None,
+    force: bool,
+    wait: bool,
+    timeout: float | None,
+    processes: int | None,
 ) -> int:
     """Run one graph of FILE now, whatever its schedule says.
 
@@ -45,6 +55,7 @@ def run(
     """
     from tm.cli.watch import follow
     from tm.loader import load, split_target
+    from tm.requests import refuse_if_paused
     from tm.wiring import has_server, open_client
 
     settings = face.settings(processes=processes)
@@ -59,8 +70,12 @@ def run(
         graph.bind(given)
     except TypeError as error:
         raise click.UsageError(str(error)) from error
+    at = None if tick is None else when(tick, graph.timezone or settings.timezone, "--tick")
     if has_server(settings):
-        return follow(face, open_client(settings), graph, given, wait=wait, timeout=timeout, own=False)
+        client = open_client(settings)
+        if not force:
+            refuse_if_paused(client, graph.name)
+        return follow(face, client, graph, given, tick=at, wait=wait, timeout=timeout, own=False)
     if not wait:
         raise RefusedError(
             f"--detach needs somebody to leave the run to, and nothing is running in {settings.home}; "
@@ -73,7 +88,7 @@ def run(
 
     def front() -> int:
         return face.guard(
-            lambda: follow(face, open_client(settings), graph, given, timeout=timeout, own=True, output=output)
+            lambda: follow(face, open_client(settings), graph, given, tick=at, timeout=timeout, own=True, output=output)
         )
 
     return Stack([*loaded.graphs.values()], settings, quiet=True, output=output).run(front)

@@ -43,6 +43,7 @@ def follow(
     graph: Graph,
     params: dict[str, Any],
     *,
+    tick: datetime | None = None,
     wait: bool = True,
     timeout: float | None = None,
     own: bool,
@@ -55,13 +56,14 @@ def follow(
         client: of the server.
         graph: to run.
         params: of the run.
+        tick: the instant it stands for.
         wait: False returns as soon as the run is started.
         timeout: seconds until TimeoutError.
         own: the run is ours alone: when we stop watching it is cancelled.
         output: what the run prints, when it comes through us.
     """
     render = face.render()
-    handle = client.submit(graph, params)
+    handle = client.submit(graph, params, tick=tick)
     if not wait:
         _say_started(face, client, render, handle.id)
         return 0
