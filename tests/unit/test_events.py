@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tm.events import AttemptEnded, RunCreated, RunEnded, TaskClosed, UnknownEvent
+from tm.events import AttemptEnded, KeptTask, RunCreated, RunEnded, TaskClosed, TaskMarked, TasksKept, UnknownEvent
 from tm.states import Outcome, RunState, TaskState
 from tm.store.events import parse
 
@@ -106,3 +106,22 @@ def test_a_number_no_database_takes_is_an_unknown_event() -> None:
 
     fields = {"e": "end", "run": b"r", "graph": b"g", "state": b"success", "reason": b"", "at": 1e300, "started": -1}
     assert isinstance(parse(msgpack.packb(fields)), UnknownEvent)
+
+
+def test_what_a_retry_keeps() -> None:
+    raw = lua({"e": "kept", "run": "etl-1-2", "source": "etl-1", "tasks": [[0, "load", "success"]], "at": 33})
+    kept = KeptTask(node=0, task="load", state=TaskState.SUCCESS)
+    assert parse(raw) == TasksKept(run="etl-1-2", source="etl-1", tasks=(kept,), at=33)
+
+
+def test_what_a_person_said_of_a_task() -> None:
+    raw = lua({"e": "mark", "run": "etl-1", "node": 1, "task": "load", "was": "failed", "state": "success", "by": "ann", "reason": "why", "at": 34})  # fmt: skip
+    assert parse(raw) == TaskMarked(
+        run="etl-1", node=1, task="load", was=TaskState.FAILED, state=TaskState.SUCCESS, by="ann", reason="why", at=34
+    )
+
+
+def test_a_run_that_repairs_another() -> None:
+    event = parse(lua(RUN | {"retry_of": "etl-0"}))
+    assert isinstance(event, RunCreated)
+    assert event.retry_of == "etl-0"

@@ -1,0 +1,76 @@
+"""The commands in docs/how-to do what they say: each page is played from top to bottom on a real stack."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.terminal import Terminal, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+PLAYED = ("retry", "cancel", "mark", "pause", "backfill", "trigger")
+BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
+GRAPHS = """
+import pathlib, time
+from tm import Graph, task
+space = pathlib.Path(__file__).parent / "space"
+
+@task()
+def extract(day="monday"): return day
+@task()
+def clean(extract): return extract
+@task()
+def load(extract):
+    if not space.exists():
+        raise RuntimeError("no space")
+    return 3
+@task()
+def report(load, clean): return f"{load} rows of {clean}"
+@task()
+def lasting(): time.sleep(60)
+@task()
+def after(lasting): return "done"
+
+etl = Graph("etl")
+etl.add_edges([extract], [clean, load])
+etl.add_edges([clean, load], [report])
+long = Graph("long")
+long.add_edges([lasting], [after])
+daily = Graph("daily", "0 6 * * *", timezone="Europe/Berlin")
+daily.add_edges([extract])
+often = Graph("often", "*/2 * * * * *")
+often.add_edges([extract])
+"""
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    directory = tmp_path_factory.mktemp("how-to")
+    (directory / "graphs.py").write_text(GRAPHS)
+    with Terminal(directory, "tm", "up", "graphs.py", "--processes", "2", TM_LEASE="3", TM_GRACE="1") as terminal:
+        terminal.shows("Ctrl-C waits")
+        yield directory
+        run(directory, "tm", "cancel", "--graph", "long", "--force", "-y")
+
+
+@pytest.mark.parametrize("page", PLAYED)
+def test_a_page_does_what_it_says(page: str, here: Path) -> None:
+    (here / "space").unlink(missing_ok=True)
+    lines = [line for block in BLOCK.findall((PAGES / f"{page}.md").read_text()) for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        command, _, comment = line.partition(" #")
+        words = shlex.split(command)
+        if words[0] == "touch":
+            (here / words[1]).touch()
+            continue
+        expected = re.search(r"ends with (\d+)", comment)
+        done = run(here, *words)
+        assert done.returncode == int(expected[1] if expected else 0), f"{line}\n{done.stdout}{done.stderr}"
