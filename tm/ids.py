@@ -47,6 +47,11 @@ def split_job_id(job: str) -> tuple[str, int, int]:
     return run, int(node), int(attempt)
 
 
+def is_retry_id(run: str, of: str) -> bool:
+    """Whether `run` is what a retry of `of` is called: `etl-1-2` of `etl-1`."""
+    return run.startswith(f"{of}-") and run[len(of) + 1 :].isdecimal()
+
+
 def new_token() -> str:
     """A claim token: 96 random bits, compared by equality in the server functions."""
     return secrets.token_urlsafe(12)

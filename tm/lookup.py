@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tm import runinfo
 from tm.errors import NotFoundError
+from tm.ids import is_retry_id
 from tm.states import RunState
 from tm.waiting import reaching
 
@@ -170,6 +171,9 @@ class Lookup:
             except NotFoundError as error:
                 if "more than one" in str(error):
                     raise  # with the candidates
+        shortest = min(begin_so, key=len, default="")
+        if all(each == shortest or is_retry_id(each, shortest) for each in begin_so):
+            return shortest or None  # a run and its retries: the run is meant
         if len(begin_so) > 1:
             some = ", ".join(sorted(begin_so)[:3]) + (", ..." if len(begin_so) > 3 else "")
             raise NotFoundError(f"more than one run begins with {name!r} ({some}); give more of the id")

@@ -145,6 +145,15 @@ def test_a_second_retry_repairs_the_first(face: Client) -> None:
     assert (last.id, following) == (f"{run}-3", f"{run}-4")
 
 
+def test_the_beginning_of_an_id_means_the_run_and_not_its_retry(face: Client, history: History) -> None:
+    run = failed(face, make())
+    start_retry(face, plan_retry(face, run), by="me")
+    assert face.run(run).id == run
+    file_all(face.store, history)
+    assert face.run(run[:-3]).id == run
+    assert face.run(f"{run}-").id == f"{run}-2"
+
+
 def test_two_people_start_one_retry(face: Client) -> None:
     run = failed(face, make())
     one, other = plan_retry(face, run), plan_retry(face, run)

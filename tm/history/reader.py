@@ -11,6 +11,7 @@ from tm.errors import NotFoundError
 from tm.history.database import Database
 from tm.history.records import AttemptRow, GraphRow, MarkRow, RunDetail, RunRow, TaskRunRow, VersionRow
 from tm.history.schema import attempts, graph_versions, marks, runs, task_runs
+from tm.ids import is_retry_id
 from tm.states import Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ class Reader(Database):
         if not found and run:
             # not LIKE: SQLite's ignores case, and both give % and _ a meaning
             begins = func.substr(runs.c.id, 1, len(run)) == run
-            found = self._all(select(runs).where(begins).order_by(runs.c.created.desc()).limit(4))
+            found = self._all(
+                select(runs).where(begins).order_by(func.length(runs.c.id), runs.c.created.desc()).limit(20)
+            )
+            if found and all(is_retry_id(row.id, found[0].id) for row in found[1:]):
+                found = found[:1]  # a run and its retries: the run is meant
         if not found:
             raise NotFoundError(f"history has no run {run!r}")
         if len(found) > 1:
