@@ -18,6 +18,8 @@ from tm.store.records import DueTick, NewRun
 if TYPE_CHECKING:
     import redis
 
+    from tests.servers import Server
+
 #: keys that stay for ever, with what bounds their size
 PERMANENT = {
     "tm:*:meta": "one hash",
@@ -139,7 +141,9 @@ def test_ticks_of_every_fate_leave_only_declared_keys(stage: Stage) -> None:
     assert leaks(stage.client) == []
 
 
-def test_memory_and_number_of_keys_return_to_where_they_were(stage: Stage) -> None:
+def test_memory_and_number_of_keys_return_to_where_they_were(own_server: Server) -> None:
+    # of its own: on a server of many tests the garbage of their functions is collected at any time
+    stage = Stage(own_server.client())
     every_shape(stage, "first")
     forget(stage.client)
     stage.client.memory_purge()
@@ -157,6 +161,7 @@ def test_memory_and_number_of_keys_return_to_where_they_were(stage: Stage) -> No
         return bool(stage.client.info("memory")["used_memory_dataset"] < memory + 200_000)
 
     wait_for(returned, "the memory of forgotten runs to be free again")
+    stage.client.close()
 
 
 def test_runs_really_expire(client: redis.Redis) -> None:
