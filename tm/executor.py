@@ -17,7 +17,7 @@ class Executor:
 
     Args:
         graphs: those to run; each has a schedule.
-        processes: how many tasks may run at the same time; by default one for each CPU (`TM_PROCESSES`).
+        processes: how many tasks may run at the same time; by default one for each CPU, at least 2 (`TM_PROCESSES`).
     """
 
     def __init__(self, graphs: Iterable[Graph] = (), *, processes: int | None = None) -> None:

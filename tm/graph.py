@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from tm import configfile, parameters, topology
 from tm.errors import (
-    ConfigError,
     CycleError,
     DefinitionError,
     DuplicateTaskError,
@@ -477,6 +476,3 @@ def _caller_file() -> Path:
     frame = sys._getframe(2)  # noqa: SLF001 - the one cheap way to see the caller
     file = Path(frame.f_code.co_filename)
     return file.resolve() if file.exists() else Path.cwd() / "<interactive>"
-
-
-__all__ = ["AnyTask", "ConfigError", "Graph", "Task", "task"]

@@ -115,17 +115,22 @@ local function close_run(c, run, plan, state, reason, started, ttl)
     redis.call('PUBLISH', c.p .. 'ended:' .. run, state)
 end
 
--- Create a run and queue its roots; `born` other than queued only records it. The caller has seen that it is new.
-local function create_run(c, plan, version, t)
-    local key = run_key(c, t.run)
-    local fields = { 'graph', plan.graph, 'plan', version, 'state', t.born, 'trigger', t.trigger, 'tick', t.tick,
-        'created', c.stamp, 'done', '0', 'ttl', t.ttl }
-    local function given(name, value)
+-- A function that adds a name and its value to fields, unless the value is empty.
+local function adder(fields)
+    return function(name, value)
         if value ~= '' then
             fields[#fields + 1] = name
             fields[#fields + 1] = value
         end
     end
+end
+
+-- Create a run and queue its roots; `born` other than queued only records it. The caller has seen that it is new.
+local function create_run(c, plan, version, t)
+    local key = run_key(c, t.run)
+    local fields = { 'graph', plan.graph, 'plan', version, 'state', t.born, 'trigger', t.trigger, 'tick', t.tick,
+        'created', c.stamp, 'done', '0', 'ttl', t.ttl }
+    local given = adder(fields)
     given('params', t.params)
     given('config', t.config)
     given('reason', t.reason)

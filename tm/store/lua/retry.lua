@@ -102,12 +102,7 @@ return function(c, args)
         end
     end
     local ends = done == plan.n
-    local function given(name, value)
-        if value ~= '' then
-            fields[#fields + 1] = name
-            fields[#fields + 1] = value
-        end
-    end
+    local given = adder(fields)
     given('graph', plan.graph)
     given('plan', version)
     given('state', ends and 'success' or 'queued')
