@@ -108,7 +108,7 @@ class Client:
         return RunHandle(self, run)
 
     def run(self, run: str) -> RunInfo:
-        """All that is known of a run, by id, unique prefix, `GRAPH@last` or `GRAPH@failed`.
+        """All that is known of a run, by id, unique prefix, `GRAPH@last`, `GRAPH@failed` or `GRAPH@TICK`.
 
         Raises:
             NotFoundError: there is none, or several begin so.

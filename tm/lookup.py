@@ -7,16 +7,21 @@ server's word counts where it still has one, and the history adds the attempts b
 from __future__ import annotations
 
 import functools
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from tm import runinfo
 from tm.errors import NotFoundError
-from tm.ids import is_retry_id
+from tm.ids import is_retry_id, tick_run_id
+from tm.instants import WHEN, instant_of
 from tm.states import RunState
+from tm.suggest import closest, hint
 from tm.waiting import reaching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import tzinfo
 
     from tm.history import History
     from tm.runinfo import GraphInfo, RunInfo
@@ -30,6 +35,7 @@ class Lookup:
         store: of the server; None when there is none, then the history alone answers.
         history: opens the history; None, or a call that returns None, when there is none.
         where: the server, redacted, for error messages.
+        zone: in which `GRAPH@TICK` is read, where nobody has said what the graph's own zone is; by default UTC.
     """
 
     def __init__(
@@ -38,15 +44,18 @@ class Lookup:
         history: Callable[[], History | None] | None = None,
         *,
         where: str = "the configured address",
+        zone: tzinfo | None = None,
     ) -> None:
-        self._store, self._open, self._where = store, history, where
+        self._store, self._open, self._where, self._zone = store, history, where, zone or UTC
 
     @functools.cached_property
     def _history(self) -> History | None:
         return self._open() if self._open else None
 
     def run(self, name: str) -> RunInfo:
-        """A run by id, unique prefix of one, `GRAPH@last` or `GRAPH@failed`.
+        """A run by id, unique prefix of one, `GRAPH@last`, `GRAPH@failed` or `GRAPH@TICK`.
+
+        TICK is an instant as in `tm.instants`, on the graph's own wall clock where it names no zone.
 
         Raises:
             NotFoundError: there is none, or several ids begin so.
@@ -55,7 +64,7 @@ class Lookup:
         if found is None and (run := self._resolve(name)) is not None:
             found = self._exact(run)
         if found is None:
-            raise NotFoundError(f"there is no run {name!r}; `tm runs` lists those there are")
+            raise NotFoundError(f"there is no run {name!r}; {self._instead(name)}")
         return found
 
     def current(self, run: str) -> RunInfo:
@@ -95,6 +104,16 @@ class Lookup:
             runinfo.graph(name, announced.get(name, {}), totals.get(name, 0), self.runs(name, limit=recent))
             for name in sorted({*announced, *totals} - {""})
         ]
+
+    def names(self) -> list[str]:
+        """The names of all graphs that were announced or ever ran; cheaper than `graphs`."""
+        found: set[str] = set()
+        if self._store is not None:
+            with reaching(self._where):
+                found |= set(self._store.graphs())
+        if self._history is not None:
+            found |= set(self._history.graph_names())
+        return sorted(found - {""})
 
     def workers(self, graph: str) -> int:
         """How many living workers have loaded a graph."""
@@ -161,6 +180,9 @@ class Lookup:
         if at and which in {"last", "failed"}:
             newest = self.runs(graph, state=RunState.FAILED if which == "failed" else None, limit=1)
             return newest[0].id if newest else None
+        if at:  # no id has an @ in it
+            tick = instant_of(which, self._zone_of(graph))
+            return None if tick is None else tick_run_id(graph, tick)
         begin_so = set()
         if self._store is not None and name:
             with reaching(self._where):
@@ -178,3 +200,28 @@ class Lookup:
             some = ", ".join(sorted(begin_so)[:3]) + (", ..." if len(begin_so) > 3 else "")
             raise NotFoundError(f"more than one run begins with {name!r} ({some}); give more of the id")
         return next(iter(begin_so), None)
+
+    def _zone_of(self, graph: str) -> tzinfo:
+        announced: dict[str, Any] = {}
+        if self._store is not None:
+            with reaching(self._where):
+                announced = self._store.graphs().get(graph, {})
+        try:
+            return ZoneInfo(str(announced["timezone"]))
+        except (KeyError, OSError, ValueError):  # nobody has told, or of a zone this machine does not know
+            return self._zone
+
+    def _instead(self, name: str) -> str:
+        """What to do about a run that is not there: what may have been meant, or where to look."""
+        graph, at, which = name.rpartition("@")
+        if not at:
+            return hint(name, (run.id for run in self.runs(limit=200)), "`tm runs` lists those there are")
+        known = self.names()
+        if graph not in known:
+            meant = closest(graph, known)
+            return f"did you mean {f'{meant}@{which}'!r}?" if meant else "`tm graphs` lists the graphs there are"
+        if which in {"last", "failed"}:
+            return f"graph {graph!r} has none that failed" if which == "failed" else f"graph {graph!r} never ran"
+        if instant_of(which, UTC) is None:
+            return f"after the @ comes last, failed or a tick: {WHEN}"
+        return f"`tm runs {graph}` lists those of the graph"

@@ -14,6 +14,7 @@ from tm.errors import NotFoundError, RefusedError
 from tm.ids import manual_run_id, tick_run_id
 from tm.states import Trigger
 from tm.store.records import NewRun, TriggerAnswer
+from tm.suggest import hint
 from tm.waiting import reaching
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def known(client: Client, graph: str) -> dict[str, Any]:
         graphs = client.store.graphs()
     if graph not in graphs:
         there = ", ".join(sorted(graphs)[:10]) or "none"
-        raise NotFoundError(f"no scheduler has announced a graph {graph!r}; known are {there}")
+        raise NotFoundError(
+            f"no scheduler has announced a graph {graph!r}; {hint(graph, graphs, f'known are {there}')}"
+        )
     return graphs[graph]
 
 

@@ -82,7 +82,7 @@ def open_lookup(settings: Settings, store: Store | None = None) -> Lookup:
 
     if store is None and has_server(settings):
         store = open_store(settings)
-    return Lookup(store, lambda: _open_history(settings), where=redact(settings.server_url()))
+    return Lookup(store, lambda: _open_history(settings), where=redact(settings.server_url()), zone=settings.timezone)
 
 
 def has_server(settings: Settings) -> bool:

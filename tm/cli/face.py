@@ -105,7 +105,9 @@ class Face:
         if self.as_json:
             import json
 
-            message, _, hint = message.partition("; ")
+            # an error of the cron engine brings its hint on a line of its own
+            mark = "\n  hint: " if "\n  hint: " in message else "; "
+            message, _, hint = message.partition(mark)
             text = json.dumps({"error": {"code": code, "message": message, "hint": hint or None}}, ensure_ascii=False)
             print(text, file=sys.stderr)
         elif show is not None:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import re
 import sys
-from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tm.instants import WHEN, instant_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import tzinfo
+    from datetime import datetime, tzinfo
 
     from tm.cli.face import Face
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d|w)")
-
-WHEN = "2026-11-24, '2026-11-24 04:05', 2026-11-24T04:05:00Z, 04:05 or now"
 
 
 def params_of(texts: Sequence[str]) -> dict[str, Any]:
@@ -45,30 +44,6 @@ def seconds_of(text: str) -> float | None:
     if not re.fullmatch(f"(?:{_PART.pattern})+", text):
         return None
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-
-
-def instant_of(text: str, zone: tzinfo, *, now: datetime | None = None, last: bool = False) -> datetime | None:
-    """An instant, aware; what names no zone is on the wall clock of `zone`. None when it is none.
-
-    Args:
-        text: see WHEN.
-        zone: for what names none.
-        now: the present.
-        last: a date alone means its last moment, and a time alone its next occurrence.
-    """
-    now = (now or datetime.now(UTC)).astimezone(zone)
-    if text == "now":
-        return now
-    try:
-        if re.fullmatch(r"\d\d:\d\d(:\d\d)?", text):
-            found = datetime.combine(now.date(), time.fromisoformat(text), zone)
-            return found + timedelta(days=1) if last and found < now else found
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if re.fullmatch(r"\d{4}-?\d\d-?\d\d", text) and last:
-        found = datetime.combine(found.date(), time.max)
-    return found if found.tzinfo else found.replace(tzinfo=zone)
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only

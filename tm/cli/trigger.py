@@ -90,7 +90,7 @@ Exit codes: 0 all succeeded, 1 one did not, 3 no such run, 5 unreachable, 7 one 
 def wait(face: Face, runs: tuple[str, ...], timeout: float | None) -> int:
     """Wait until each RUN has ended, and say how.
 
-    RUN is an id, the beginning of one, GRAPH@last or GRAPH@failed.
+    RUN is an id, the beginning of one, GRAPH@last, GRAPH@failed or GRAPH@TICK.
     """
     from tm.cli.ending import see_through
 

@@ -157,6 +157,13 @@ class Reader(Database):
             for graph, states in sorted(counts.items())
         ]
 
+    def graph_names(self) -> list[str]:
+        """All graphs that ever ran, by name."""
+        # from the table of versions: one row for each version, and not for each run
+        return [
+            row.graph for row in self._all(select(graph_versions.c.graph).distinct().order_by(graph_versions.c.graph))
+        ]
+
     def versions(self, graph: str) -> list[VersionRow]:
         """The versions of a graph that ran, oldest first."""
         query = select(graph_versions).where(graph_versions.c.graph == graph)
