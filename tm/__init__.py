@@ -13,7 +13,8 @@ from tm.errors import Fail, TaskmasterError
 if TYPE_CHECKING:
     from tm.context import Context, get_context
     from tm.executor import Executor
-    from tm.graph import Graph, Task, task
+    from tm.graph import Graph
+    from tm.tasks import Task, task
 
 __version__ = "0.1.0"
 __all__ = ["Context", "Executor", "Fail", "Graph", "Task", "TaskmasterError", "__version__", "get_context", "task"]
@@ -22,9 +23,9 @@ _HOME = {
     "Context": "tm.context",
     "Executor": "tm.executor",
     "Graph": "tm.graph",
-    "Task": "tm.graph",
+    "Task": "tm.tasks",
     "get_context": "tm.context",
-    "task": "tm.graph",
+    "task": "tm.tasks",
 }
 
 

@@ -1,14 +1,13 @@
-"""Tasks, the edges between them, and the graph they make."""
+"""The edges between tasks, and the graph they make."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 from tm import configfile, parameters, topology
 from tm.errors import (
@@ -19,9 +18,9 @@ from tm.errors import (
     ScheduleError,
     SignatureError,
 )
-from tm.ids import GRAPH_NAME, QUEUE_NAME
+from tm.ids import GRAPH_NAME
 from tm.records import Plan, TaskPlan
-from tm.retry import RetryPolicy
+from tm.tasks import AnyTask, Task, task
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -30,160 +29,12 @@ if TYPE_CHECKING:
     from tm.client import RunHandle
     from tm.cron import Expression
 
-P = ParamSpec("P")
-R = TypeVar("R")
+__all__ = ["AnyTask", "Graph", "Task", "task"]
 
 MISFIRE = ("latest", "all", "skip")
 OVERLAP = ("allow", "skip", "queue", "cancel_other")
-
-
-class Task(Generic[P, R]):
-    """A function that graphs can run; calling it calls the function."""
-
-    def __init__(
-        self,
-        function: Callable[P, R],
-        *,
-        name: str | None = None,
-        queue: str = "default",
-        timeout: float | None = None,
-        retry: RetryPolicy | None = None,
-        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
-    ) -> None:
-        if not callable(function):
-            raise DefinitionError(f"@task needs a function, not {function!r}; write @task() above a def")
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise DefinitionError(
-                f"task {function.__name__!r} is async; call asyncio.run(...) inside a plain function instead"
-            )
-        self.function = function
-        self.name = name if name is not None else function.__name__
-        if not isinstance(self.name, str) or not self.name.isidentifier():
-            raise DefinitionError(
-                f"task name {self.name!r} is no identifier; children receive the result under this name"
-            )
-        if not isinstance(queue, str) or not QUEUE_NAME.fullmatch(queue):
-            raise DefinitionError(f"task {self.name!r}: queue {queue!r} may hold letters, digits, '_', '.', '-'")
-        if timeout is not None and not timeout > 0:
-            raise DefinitionError(f"task {self.name!r}: timeout must be above 0 seconds, not {timeout!r}")
-        self.queue = queue
-        self.timeout = timeout
-        self.retry = retry or RetryPolicy()
-        self.retry_on = retry_on
-        functools.update_wrapper(self, function)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself, here and now."""
-        return self.function(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<task {self.name}>"
-
-    @functools.cached_property
-    def place(self) -> str:
-        """Where the function is written, as file:line."""
-        code = getattr(inspect.unwrap(self.function), "__code__", None)
-        return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.function)
-
-    @functools.cached_property
-    def parameters(self) -> dict[str, inspect.Parameter]:
-        """The parameters that can be given by name."""
-        return {
-            name: parameter
-            for name, parameter in inspect.signature(self.function).parameters.items()
-            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        }
-
-    @functools.cached_property
-    def takes_anything(self) -> bool:
-        """Whether the function has a `**kwargs`."""
-        parameters = inspect.signature(self.function).parameters.values()
-        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-
-    @functools.cached_property
-    def required(self) -> frozenset[str]:
-        """Parameters without a default, positional-only ones included."""
-        return frozenset(
-            name
-            for name, parameter in inspect.signature(self.function).parameters.items()
-            if parameter.default is parameter.empty
-            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        )
-
-    def accepts(self, name: str) -> bool:
-        """Whether `name` can be passed by keyword."""
-        return self.takes_anything or name in self.parameters
-
-    @functools.cached_property
-    def code_digest(self) -> bytes:
-        """Digest of the function's source, so that a worker can tell old code from new."""
-        function = inspect.unwrap(self.function)
-        try:
-            text = inspect.getsource(function).encode()
-        except (OSError, TypeError):
-            code = getattr(function, "__code__", None)
-            text = code.co_code if code else repr(function).encode()
-        return hashlib.blake2s(text, digest_size=8).digest()
-
-
-@overload
-def task(function: Callable[P, R], /) -> Task[P, R]: ...
-@overload
-def task(
-    *,
-    retries: int = 0,
-    retry_delay: float = 0,
-    backoff: float = 0,
-    max_retry_delay: float | None = None,
-    jitter: float = 0,
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
-    timeout: float | None = None,
-    queue: str = "default",
-    name: str | None = None,
-) -> Callable[[Callable[P, R]], Task[P, R]]: ...
-def task(
-    function: Callable[P, R] | None = None,
-    /,
-    *,
-    retries: int = 0,
-    retry_delay: float = 0,
-    backoff: float = 0,
-    max_retry_delay: float | None = None,
-    jitter: float = 0,
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
-    timeout: float | None = None,
-    queue: str = "default",
-    name: str | None = None,
-) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a function a task.
-
-    Args:
-        function: the function, when written as plain `@task`.
-        retries: attempts after the first, each only if the one before failed.
-        retry_delay: seconds before the first retry.
-        backoff: growth of the delay; retry n (0-based) waits `retry_delay * (1 + backoff) ** n` seconds.
-        max_retry_delay: seconds; no delay grows past this.
-        jitter: up to this fraction of the delay is added at random.
-        retry_on: exceptions worth another attempt; others fail the task at once, as `tm.Fail` always does.
-        timeout: seconds one attempt may take; workers end it from outside. In-process calls do not enforce it.
-        queue: the queue in which attempts wait for a worker.
-        name: another name than the function's; children receive the result under it.
-    """
-
-    def wrap(inner: Callable[P, R]) -> Task[P, R]:
-        policy = RetryPolicy(
-            retries=retries,
-            retry_delay=retry_delay,
-            backoff=backoff,
-            max_retry_delay=max_retry_delay,
-            jitter=jitter,
-        )
-        return Task(inner, name=name, queue=queue, timeout=timeout, retry=policy, retry_on=retry_on)
-
-    return wrap if function is None else wrap(function)
-
-
-AnyTask = Task[..., Any]
+#: sets of names that `Graph.bind` remembers; a root with **kwargs may be given any number of them
+_BOUND_KEPT = 256
 
 
 class Graph:
@@ -240,8 +91,10 @@ class Graph:
         self.file = _caller_file()
         self.config = None if config is None else (self.file.parent / config)
         self.tasks: dict[str, AnyTask] = {}
-        self._parents: dict[str, list[str]] = {}
+        self._parents: dict[str, dict[str, None]] = {}  # names in the order they were drawn; the values mean nothing
+        self._children: dict[str, set[str]] = {}
         self._plan: Plan | None = None
+        self._bound: set[tuple[frozenset[str], int, bool]] = set()  # what `bind` has found to be good
 
     def __repr__(self) -> str:
         return f"<graph {self.name!r}: {len(self.tasks)} tasks, schedule {self.schedule or 'manual'}>"
@@ -263,16 +116,16 @@ class Graph:
                 parent, or something that is no task. The graph is then as it was before.
         """
         starts, ends = self._tasks_of(parents), self._tasks_of(children)
-        tasks = dict(self.tasks)
+        added: dict[str, AnyTask] = {}
         for each in (*starts, *ends):
-            known = tasks.setdefault(each.name, each)
+            known = self.tasks.get(each.name) or added.setdefault(each.name, each)
             if known is not each:
                 raise DuplicateTaskError(self.name, each.name, known.place, each.place)
-        drawn = {name: list(self._parents.get(name, ())) for name in tasks}
+        drawn: dict[str, dict[str, None]] = {}
         for child in ends:
+            known_parents = self._parents.get(child.name, {})
+            drawn[child.name] = {each.name: None for each in starts if each.name not in known_parents}
             for parent in starts:
-                if parent.name not in drawn[child.name]:
-                    drawn[child.name].append(parent.name)
                 if not child.accepts(parent.name):
                     raise SignatureError(
                         self.name,
@@ -280,9 +133,20 @@ class Graph:
                         f"has no parameter for its parent {parent.name!r}; add it to `def {child.name}(...)` "
                         f"at {child.place}, or **kwargs",
                     )
-        if cycle := topology.cycle_of(drawn):
-            raise CycleError(self.name, cycle)
-        self.tasks, self._parents, self._plan = tasks, drawn, None
+        if topology.connected(drawn, {each.name for each in starts}, self._children, self._parents):
+            names = {**self.tasks, **added}
+            parents_then = {name: [*self._parents.get(name, ()), *drawn.get(name, ())] for name in names}
+            raise CycleError(self.name, topology.cycle_of(parents_then))
+        # nothing is refused from here on
+        self.tasks |= added
+        for name in added:
+            self._parents[name], self._children[name] = {}, set()
+        for child_name, new in drawn.items():
+            self._parents[child_name] |= new
+            for name in new:
+                self._children[name].add(child_name)
+        self._plan = None
+        self._bound.clear()
 
     def _tasks_of(self, given: AnyTask | Sequence[AnyTask] | None) -> list[AnyTask]:
         several: list[Any] = [] if given is None else list(given) if isinstance(given, Sequence) else [given]
@@ -397,6 +261,9 @@ class Graph:
         Raises:
             TypeError: a root lacks a required parameter, or no root knows a given one.
         """
+        asked = (frozenset(params), positional, self.config is not None)
+        if asked in self._bound:
+            return
         plan = self.plan
         roots = [self.tasks[plan.tasks[index].name] for index in plan.roots]
         for name in params:
@@ -413,6 +280,9 @@ class Graph:
                     f"graph {self.name!r}: root {root.name!r} requires {', '.join(sorted(missing))}; "
                     f"pass it: graph({min(missing)}=...) or -p {min(missing)}=..."
                 )
+        if len(self._bound) >= _BOUND_KEPT:
+            self._bound.clear()
+        self._bound.add(asked)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph now, in this process, without a server; returns the value of the last task.

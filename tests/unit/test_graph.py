@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import linecache
+import random
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tm import Graph, task
+from tm import Graph, task, topology
 from tm.errors import CycleError, DefinitionError, DuplicateTaskError, ScheduleError, SignatureError
 from tm.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from tm.tasks import AnyTask
 
 
 def root():
@@ -71,12 +80,88 @@ def test_a_plan_is_made_once_and_again_after_a_change() -> None:
     assert len(graph.plan.tasks) == 2
 
 
-def test_a_large_graph_is_drawn_in_reasonable_time() -> None:
-    tasks = [task(name=f"t{number}")(lambda **_: None) for number in range(500)]
-    graph = Graph(name="large")
+def open_tasks(count: int) -> list[AnyTask]:
+    """Tasks that take whatever their parents send, of one code object."""
+    return [task(name=f"t{number}")(lambda **_: None) for number in range(count)]
+
+
+def pairs(count: int, way: str) -> list[tuple[int, int]]:
+    chain = list(itertools.pairwise(range(count)))
+    if way == "in any order":
+        random.Random(1).shuffle(chain)
+    ways = {
+        "from the end": chain[::-1],
+        "fan by fan": [edge for n in range(1, count - 1) for edge in ((0, n), (n, count - 1))],
+    }
+    return ways.get(way, chain)
+
+
+@pytest.mark.parametrize("way", ["from the beginning", "from the end", "in any order", "fan by fan"])
+def test_a_large_graph_is_drawn_in_reasonable_time(way: str) -> None:
+    tasks, graph = open_tasks(10_000), Graph(name="large")
+    began = time.process_time()
+    for parent, below in pairs(10_000, way):
+        graph.add_edges(tasks[parent], tasks[below])
+    assert len(graph.plan.tasks) == 10_000
+    assert time.process_time() - began < 10  # some tenths of a second; minutes if each edge looks at all others
+
+
+def test_a_cycle_in_a_large_graph_is_found_and_named() -> None:
+    tasks, graph = open_tasks(2000), Graph(name="large")
     for parent, below in itertools.pairwise(tasks):
         graph.add_edges(parent, below)
-    assert len(graph.plan.tasks) == 500
+    with pytest.raises(CycleError) as caught:
+        graph.add_edges(tasks[-1], tasks[0])
+    assert len(caught.value.cycle) == 2001
+
+
+groups = st.lists(st.integers(0, 6), max_size=3)
+
+
+@given(calls=st.lists(st.tuples(groups, groups), max_size=12))
+def test_edges_are_drawn_or_refused_as_if_all_were_looked_at(calls: list[tuple[list[int], list[int]]]) -> None:
+    tasks, graph = open_tasks(7), Graph(name="plan")
+    drawn: dict[str, list[str]] = {}
+    for starts, ends in calls:
+        after = {name: [*parents] for name, parents in drawn.items()}
+        for number in (*starts, *ends):
+            after.setdefault(f"t{number}", [])
+        for end, start in itertools.product(ends, starts):
+            if f"t{start}" not in after[f"t{end}"]:
+                after[f"t{end}"].append(f"t{start}")
+        cycle, found = topology.cycle_of(after), []
+        try:
+            graph.add_edges([tasks[number] for number in starts], [tasks[number] for number in ends])
+        except CycleError as error:
+            found = error.cycle
+        assert found == cycle
+        drawn = drawn if cycle else after
+        assert list(graph.tasks) == list(drawn)
+        if drawn:
+            names = [node.name for node in graph.plan.tasks]
+            assert {node.name: [names[index] for index in node.parents] for node in graph.plan.tasks} == drawn
+
+
+def test_a_refused_call_changes_nothing_whatever_it_is_refused_for() -> None:
+    a, b, alone = (*open_tasks(2), task(name="alone")(lambda: None))
+    graph = Graph(name="plan")
+    graph.add_edges(a, b)
+    before = graph.plan
+    twin, new = open_tasks(1)[0], task(name="new")(lambda **_: None)
+    for wrong, parents, children in [
+        (DuplicateTaskError, [new, twin], [alone]),  # first of all: alone takes no parents, and b leads to itself
+        (DuplicateTaskError, [new], [alone, twin]),
+        (SignatureError, [b, new], [a, alone]),  # before the cycle
+        (CycleError, [b, new], [new, a]),
+        (CycleError, [new], [b, new]),
+        (CycleError, [b], [new, a]),
+    ]:
+        with pytest.raises(wrong):
+            graph.add_edges(parents, children)
+        assert list(graph.tasks) == ["t0", "t1"]
+        assert graph.plan is before
+    graph.add_edges(b, new)
+    assert [node.parents for node in graph.plan.tasks] == [(), (0,), (1,)]
 
 
 # versions
@@ -133,6 +218,35 @@ def test_the_version_changes_with_what_a_run_depends_on(source, before: str, aft
 def test_the_version_does_not_change_with_the_schedule(source, option: str) -> None:
     other = GRAPH.replace('name="version"', f'name="version", {option}')
     assert version_of(source(GRAPH)) == version_of(source(other))
+
+
+def test_tasks_of_one_loop_share_the_digest_of_their_code_and_others_do_not() -> None:
+    def made(number):
+        @task(name=f"t{number}")
+        def inner(value=number):
+            return value, number
+
+        return inner
+
+    one, two = made(1), made(2)
+    assert one.code_digest == two.code_digest
+    assert one.code_digest != task()(root).code_digest
+    assert task()(len).code_digest != task()(print).code_digest  # without code, hence without a source
+
+
+def test_a_comment_that_is_edited_makes_another_version_in_the_same_process(tmp_path: Path) -> None:
+    file = tmp_path / "edited.py"
+    digests = []
+    for text in ("def f():\n    return 1  # one\n", "def f():\n    return 1  # two\n"):
+        file.write_text(text)
+        names: dict[str, Any] = {}
+        exec(compile(text, str(file), "exec"), names)
+        linecache.checkcache(str(file))
+        linecache.cache.pop(str(file), None)
+        digests.append((names["f"].__code__, task()(names["f"]).code_digest))
+    (code, before), (same_code, after) = digests
+    assert code == same_code
+    assert before != after
 
 
 # signatures
@@ -213,6 +327,22 @@ def test_bind_names_what_is_missing_and_what_nobody_knows() -> None:
         graph.bind({"a": 1})
     with pytest.raises(TypeError, match="has no parameter 'z'; its roots take a, b"):
         graph.bind({"a": 1, "b": 1, "z": 1})
+
+
+def test_what_was_good_once_is_looked_at_again_after_the_graph_has_changed() -> None:
+    graph = roots_taking(lambda a: None)
+    graph.bind({"a": 1})
+    graph.bind({"a": 2})
+    graph.add_edges(task(name="another")(lambda b: None))
+    with pytest.raises(TypeError, match="root 'another' requires b"):
+        graph.bind({"a": 1})
+
+
+def test_no_number_of_different_params_fills_the_memory() -> None:
+    graph = roots_taking(lambda **kwargs: None)
+    for number in range(2000):
+        graph.bind({f"p{number}": 1})
+    assert len(graph._bound) <= 256
 
 
 def test_kwargs_of_a_root_take_every_param() -> None:
