@@ -95,6 +95,18 @@ def children() -> frozenset[int]:
     return frozenset(pid for pid, parent in _everybody() if parent == mine)
 
 
+def descendants(pid: int) -> list[int]:
+    """Pids of all that a process has forked, directly or not; none where there is no /proc."""
+    below: dict[int, list[int]] = {}
+    for each, parent in _everybody():
+        below.setdefault(parent, []).append(each)
+    found, left = [], below.get(pid, [])[:]
+    while left:
+        found.append(each := left.pop())
+        left += below.get(each, ())
+    return found
+
+
 def reap_orphans(known: Collection[int]) -> None:
     """Collect ended descendants that came to us with `adopt_orphans` and that nobody waits for by pid."""
     if sys.platform != "linux":

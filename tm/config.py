@@ -65,9 +65,13 @@ class Settings:
     result_ttl: float = 600.0  #: seconds a closed run stays in the server, its result with it
     failed_ttl: float = 604_800.0  #: seconds a run that did not succeed stays there, to be retried
     max_message: int = 1 << 20  #: bytes one value may have as a message inside the server
+    max_memory: int | None = None  #: MiB; an executor process that is larger after an attempt is replaced
+    memory_limit: int | None = None  #: MiB; an attempt whose processes are larger is ended while it runs
     log_level: str = "info"  #: debug | info | warning | error
     log_format: str = "text"  #: text | json
     appendfsync: str = "everysec"  #: of the embedded server: everysec | always
+    metrics_port: int | None = None  #: where a service answers who watches it; 0 = any free port, None = nowhere
+    metrics_host: str = "127.0.0.1"  #: the address it does so on
 
     def __post_init__(self) -> None:
         if not self.history_url:
@@ -301,10 +305,22 @@ def _whole(least: int, most: int) -> Callable[[str | int], int]:
     return parse
 
 
+def _port(value: str | int | None) -> int | None:
+    return None if value is None else _whole(0, 65_535)(value)
+
+
 def _bytes(value: str | int) -> int:
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+) ?(KiB|MiB)", value, re.IGNORECASE)):
         value = int(match[1]) << (10 if match[2].lower() == "kib" else 20)
     return _whole(1024, HARD_MAX_MESSAGE)(value)
+
+
+def _mebibytes(value: str | int | None) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+) ?(MiB|GiB)", value, re.IGNORECASE)):
+        value = int(match[1]) << (10 if match[2].lower() == "gib" else 0)
+    return _whole(16, 1 << 30)(value)
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
@@ -415,6 +431,22 @@ _TABLE = (
         meaning="The largest value that one task may send to another through the server.",
     ),
     _Setting(
+        field="max_memory",
+        variable="TM_MAX_MEMORY",
+        parse=_mebibytes,
+        allowed="MiB, 16 or more, such as 512, or 2GiB",
+        default="none",
+        meaning="A task process that is larger than this when an attempt has ended is replaced by a fresh one.",
+    ),
+    _Setting(
+        field="memory_limit",
+        variable="TM_MEMORY_LIMIT",
+        parse=_mebibytes,
+        allowed="MiB, 16 or more, such as 2048, or 2GiB",
+        default="none",
+        meaning="An attempt that takes more than this, with all it has started, is killed while it runs.",
+    ),
+    _Setting(
         field="log_level",
         variable="TM_LOG_LEVEL",
         parse=_choice("debug", "info", "warning", "error"),
@@ -437,6 +469,22 @@ _TABLE = (
         allowed="everysec or always",
         default="everysec",
         meaning="When the embedded server writes to disk: a lost second is work done again, never lost.",
+    ),
+    _Setting(
+        field="metrics_port",
+        variable="TM_METRICS_PORT",
+        parse=_port,
+        allowed="a port from 0 (any that is free) to 65535",
+        default="none: nobody is answered",
+        meaning="Where a service shows /metrics, /healthz and /readyz; in one terminal the worker takes the next port.",
+    ),
+    _Setting(
+        field="metrics_host",
+        variable="TM_METRICS_HOST",
+        parse=_pattern(r"[A-Za-z0-9.:_-]{1,255}"),
+        allowed="a host name or an address, such as 0.0.0.0",
+        default="127.0.0.1",
+        meaning="The address on which it does so; what is shown there anybody who reaches it can read.",
     ),
 )
 

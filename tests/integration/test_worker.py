@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from tests.waiting import wait_for
 from tm.states import RunState, TaskState
@@ -319,6 +321,54 @@ def test_executors_are_replaced_after_max_tasks(site: Site) -> None:
     site.worker("--processes", "1", "--max-tasks", "2")
     pids = [site.result("who") for _ in range(6)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] == pids[5]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory of other processes is read from /proc")
+def test_an_executor_that_has_grown_is_replaced_after_the_attempt(site: Site) -> None:
+    site.write("""
+        kept = []
+        @task()
+        def leak(mib):
+            kept.append(bytearray(b"x") * (mib << 20))
+            return os.getpid()
+        graph = Graph("leak"); graph.add_edges([leak])
+    """)
+    site.worker("--processes", "1", "--max-memory", "200")
+    pids = [site.result("leak", mib=mib) for mib in (1, 1, 250, 1, 1)]
+    assert pids[0] == pids[1] == pids[2] != pids[3] == pids[4]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory of other processes is read from /proc")
+@pytest.mark.parametrize("where", ["itself", "a child"])
+def test_an_attempt_beyond_the_memory_limit_is_killed_while_it_runs(site: Site, where: str) -> None:
+    site.write("""
+        import subprocess
+        EAT = "import time; block = bytearray(b'x') * (300 << 20); time.sleep(600)"
+        @task()
+        def greedy(where):
+            (notes / "begun").open("a").write("x")
+            if where == "itself":
+                exec(EAT)
+            subprocess.run([sys.executable, "-c", EAT], start_new_session=True)
+        @task()
+        def modest():
+            time.sleep(0.5)
+            return "fine"
+        one, two = Graph("greedy"), Graph("modest")
+        one.add_edges([greedy]); two.add_edges([modest])
+    """)
+    worker = site.worker("--processes", "2", "--memory-limit", "256MiB")
+    run = site.start("greedy", where=where)
+    assert site.result("modest") == "fine"
+    view = site.ended(run, 30)
+    assert view.tasks[0].state is TaskState.QUARANTINED
+    assert site.noted("begun") == "xxx", "it is a loss, and has the budget of losses"
+    error = site.error(run, "greedy")
+    assert error["type"] == "Killed"
+    assert "limit of 256 MiB (TM_MEMORY_LIMIT)" in error["message"]
+    assert error["max_rss"] > 300 << 20
+    assert worker.process.poll() is None
+    assert site.result("modest") == "fine"
 
 
 def test_burst_ends_when_the_queues_are_empty(site: Site) -> None:

@@ -372,3 +372,18 @@ def test_without_the_nursery_everything_is_given_back() -> None:
     assert {each.report.outcome for each in supervisor.ended} == {Outcome.LOST}
     assert supervisor.finished
     assert supervisor.tick(5.0) == []
+
+
+def test_an_attempt_that_takes_too_much_memory_is_killed_and_says_so() -> None:
+    supervisor = ready(2)
+    number = run(supervisor, claim("greedy"))
+    assert supervisor.running() == [number]
+    assert supervisor.too_large(number, 300 << 20, 256 << 20, 1.0) == [Signal(number, signal.SIGKILL)]
+    assert supervisor.running() == []
+    assert supervisor.too_large(number, 400 << 20, 256 << 20, 1.5) == [], "it is being ended"
+    assert supervisor.died(number, -9, 310 << 20, 2.0) == [Spawn(3)]
+    assert last(supervisor).report.outcome is Outcome.KILLED
+    assert "300 MiB" in said(supervisor)["message"]
+    assert "limit of 256 MiB (TM_MEMORY_LIMIT)" in said(supervisor)["message"]
+    assert said(supervisor)["max_rss"] == 310 << 20
+    assert supervisor.too_large(1, 300 << 20, 256 << 20, 2.0) == [], "an idle one is nobody's attempt"

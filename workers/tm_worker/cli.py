@@ -44,6 +44,12 @@ Signals:
     "--max-tasks", type=click.IntRange(1), metavar="N", help="Replace an executor process after N tasks, against leaks."
 )
 @click.option(
+    "--max-memory", metavar="MIB", help="Replace an executor process that is larger after an attempt (TM_MAX_MEMORY)."
+)
+@click.option(
+    "--memory-limit", metavar="MIB", help="Kill an attempt that takes more, with all it started (TM_MEMORY_LIMIT)."
+)
+@click.option(
     "--drain-timeout", "drain", type=float, metavar="S", help="Seconds running tasks get after SIGTERM (TM_DRAIN, 30)."
 )
 @click.option(
@@ -59,6 +65,8 @@ def worker(
     burst: bool,
     name: str | None,
     max_tasks: int | None,
+    max_memory: str | None,
+    memory_limit: str | None,
     drain: float | None,
     lease: float | None,
     log_level: str | None,
@@ -75,6 +83,8 @@ def worker(
             processes=processes,
             drain=drain,
             lease=lease,
+            max_memory=max_memory,
+            memory_limit=memory_limit,
             log_level=log_level,
             log_format=log_format,
         )

@@ -22,9 +22,11 @@ from tm_worker.supervisor import Action, Retire, Run, Signal, Spawn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tm.monitor import Pulse
     from tm_worker.bell import Bell
     from tm_worker.exchange import Exchange
     from tm_worker.heart import Heart
+    from tm_worker.memory import Watch
     from tm_worker.nursery import Nursery
     from tm_worker.supervisor import Supervisor
 
@@ -50,13 +52,16 @@ class Loop:
         bell: Bell,
         heart: Heart,
         waker: Waker,
+        watch: Watch,
         *,
         drain: float,
         ready: Callable[[], None],
     ) -> None:
         self.broken = False  #: the nursery is gone
+        self.pulse: Pulse | None = None  #: where somebody watches
         self._supervisor, self._exchange = supervisor, exchange
         self._nursery, self._bell, self._heart, self._waker = nursery, bell, heart, waker
+        self._watch_memory = watch
         self._drain, self._ready = drain, ready
         self._give_up_at: float | None = None
         self._channels: dict[int, channel.SupervisorEnd] = {}
@@ -69,7 +74,10 @@ class Loop:
         started = False
         while True:
             now = time.monotonic()
+            if self.pulse is not None:
+                self.pulse.beat()
             self._carry_out(self._supervisor.tick(now))
+            self._look_at_memory(now)
             self._carry_out(self._exchange.turn(now))
             if self._exchange.registered and not started:
                 started = True
@@ -121,6 +129,7 @@ class Loop:
             self._supervisor.next_time(),
             self._exchange.next_time(now),
             self._bell.overdue_at(),
+            self._watch_memory.next_time(self._supervisor.running()),
             self._give_up_at if self._supervisor.finished else None,
         ]
         known = [each for each in times if each is not None]
@@ -192,6 +201,12 @@ class Loop:
         self._stop_listening()
         self._carry_out(self._supervisor.drain(now, limit))
 
+    def _look_at_memory(self, now: float) -> None:
+        limit = self._watch_memory.limit
+        for number, size in self._watch_memory.beyond(self._supervisor.running(), now).items():
+            log.warning("an attempt takes too much memory and is ended", mib=size >> 20, limit=(limit or 0) >> 20)
+            self._carry_out(self._supervisor.too_large(number, size, limit or 0, now))
+
     # Executors ------------------------------------------------------------------------------------------------------
 
     def _on_nursery(self, *_: object) -> None:
@@ -199,8 +214,10 @@ class Loop:
         now = time.monotonic()
         for each in news:
             if isinstance(each, Born):
+                self._watch_memory.born(each.number, each.pid)
                 self._carry_out(self._supervisor.born(each.number, now))
             elif isinstance(each, Died):
+                self._watch_memory.died(each.number)
                 self._hear_out(each.number)
                 self._close(each.number)
                 if each.number in self._supervisor.executors:

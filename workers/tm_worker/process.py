@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tm import codec
 from tm.clock import from_ms
 from tm.context import Context, running
-from tm.errors import CodecError, Fail, TaskmasterError
+from tm.errors import CodecError, Fail, Skip, TaskmasterError
 from tm.inprocess import arguments_for_root
 from tm_worker.channel import ExecutorEnd, pack
 from tm_worker.faults import describe
+from tm_worker.memory import Gauge
 from tm_worker.nursery import has_children
 
 if TYPE_CHECKING:
@@ -43,13 +44,16 @@ class UnknownTaskError(TaskmasterError):
 class Executor:
     """Runs attempts of the given graphs until the supervisor closes the stream."""
 
-    def __init__(self, sock: socket.socket, graphs: Mapping[str, Graph], max_message: int) -> None:
+    def __init__(
+        self, sock: socket.socket, graphs: Mapping[str, Graph], max_message: int, *, max_memory: int | None = None
+    ) -> None:
         self.graphs = graphs
         self.max_message = max_message
         self.pid = os.getpid()
         self.channel = ExecutorEnd(_out_of_reach(sock))
         self.streams = (sys.stdout, sys.stderr)
         self.targets = _targets()
+        self.gauge = Gauge(max_memory)
         _reseed()
 
     def serve(self) -> None:
@@ -61,9 +65,9 @@ class Executor:
             fields = self._run(claim)
             if os.getpid() != self.pid:  # the task forked, and this is the child coming back from it
                 _leave()
-            # processes it has left running end with this one
-            leaving = self._flush() or has_children()
             milliseconds = int((time.monotonic() - began) * 1000)
+            # processes it has left running end with this one
+            leaving = self._flush() or has_children() or self.gauge.too_large(milliseconds)
             try:
                 self.channel.send(pack([job, token, *fields, milliseconds, leaving]))
             except ConnectionError:
@@ -72,7 +76,7 @@ class Executor:
                 return
 
     def _run(self, claim: list[Any]) -> tuple[bool, bytes, bytes, bool]:
-        """Run one attempt. Returns success, value, error, and whether another attempt makes sense."""
+        """Run one attempt. Returns success, value, error (of a success: why it was skipped), and whether to retry."""
         _, token, run, graph, name, attempt, tick_ms, params, config, inputs = claim
         task: AnyTask | None = None
         try:
@@ -91,6 +95,8 @@ class Executor:
             with running(context, alone=True):
                 result = task.function(**arguments)
             return True, codec.encode(result, limit=self.max_message), b"", False
+        except Skip as reason:
+            return True, b"", describe(reason, skip=__file__), False
         except BaseException as error:  # noqa: BLE001 - SystemExit and its kind fail the task, not the executor
             again = task is not None and isinstance(error, task.retry_on)
             again = again and not isinstance(error, Fail | CodecError | UnknownTaskError)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tm.errors import SettingsError
@@ -51,7 +53,7 @@ def serve(
     loaded = {graph.name: graph for graph in graphs}
     for graph in graphs:
         _ = graph.plan  # built once, here, so that executors share it
-    nursery = Nursery.start(lambda sock: _execute(sock, loaded, settings.max_message), _warm_up)
+    nursery = Nursery.start(lambda sock: _execute(sock, loaded, settings), _warm_up)
     try:
         return _supervise(
             nursery,
@@ -85,10 +87,14 @@ def check_queues(queues: Iterable[str]) -> None:
             raise SettingsError(f"--queue {queue!r} will not do: use 1 to 100 letters, digits, '_', '.' or '-'")
 
 
-def _execute(sock: socket.socket, graphs: dict[str, Graph], max_message: int) -> None:
+def _execute(sock: socket.socket, graphs: dict[str, Graph], settings: Settings) -> None:
     from tm_worker.process import Executor
 
-    Executor(sock, graphs, max_message).serve()
+    Executor(sock, graphs, settings.max_message, max_memory=_bytes(settings.max_memory)).serve()
+
+
+def _bytes(mebibytes: int | None) -> int | None:
+    return None if mebibytes is None else mebibytes << 20
 
 
 def _warm_up() -> None:
@@ -114,6 +120,7 @@ def _supervise(
     from tm_worker.exchange import Exchange
     from tm_worker.heart import Heart
     from tm_worker.loop import Loop, Waker
+    from tm_worker.memory import Watch
     from tm_worker.outage import AWAY
     from tm_worker.supervisor import Supervisor
     from tm_worker.worker import TmWorker, worker_name
@@ -131,6 +138,9 @@ def _supervise(
         "pid": str(os.getpid()),
         "queues": ",".join(queues),
         "processes": str(processes),
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "lease": str(settings.lease),
+        "versions": json.dumps({name: graph.plan.version for name, graph in graphs.items()}, ensure_ascii=False),
     }
 
     def register() -> None:
@@ -165,7 +175,8 @@ def _supervise(
         if ready is not None:
             ready()
 
-    loop = Loop(supervisor, exchange, nursery, bell, heart, waker, drain=settings.drain, ready=known)
+    watch = Watch(_bytes(settings.memory_limit))
+    loop = Loop(supervisor, exchange, nursery, bell, heart, waker, watch, drain=settings.drain, ready=known)
     worker.loop = loop.run
     with waker.catching(signal.SIGTERM, signal.SIGINT):
         worker.work(burst=burst)

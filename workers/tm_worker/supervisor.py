@@ -78,6 +78,7 @@ class Ending(Enum):
     CANCELLED = "cancelled"
     DRAIN = "drain"
     BROKEN = "broken"
+    TOO_LARGE = "too large"
 
 
 @dataclass(slots=True)
@@ -89,6 +90,7 @@ class Held:
     since: float = 0.0
     ending: Ending | None = None
     kill_at: float | None = None
+    memory: tuple[int, int] = (0, 0)  #: bytes it took and the limit, when it was ended for that
 
 
 @dataclass(slots=True)
@@ -149,6 +151,11 @@ class Supervisor:
     def finished(self) -> bool:
         """Whether a drain has come to its end."""
         return self.draining and not self.held
+
+    def running(self) -> list[int]:
+        """Executors in the middle of an attempt that nothing has ended yet."""
+        busy = ((number, each.held) for number, each in self.executors.items())
+        return [number for number, held in busy if held is not None and held.ending is None]
 
     def next_time(self) -> float | None:
         """When `tick` has something to do."""
@@ -273,7 +280,7 @@ class Supervisor:
         report = Report(
             job=held.claim.job,
             token=held.claim.token,
-            outcome=Outcome.SUCCESS if success else Outcome.FAILED,
+            outcome=Outcome.FAILED if not success else Outcome.SKIPPED if error else Outcome.SUCCESS,
             value=value,
             error=error,
             retry=retry,
@@ -308,6 +315,15 @@ class Supervisor:
             executor.held.ending = Ending.BROKEN
             executor.held.kill_at = now
         return [Signal(number, signal.SIGKILL)]
+
+    def too_large(self, number: int, size: int, limit: int, now: float) -> list[Action]:
+        """An executor and all it has started take more memory than an attempt may. It has no time to tidy up."""
+        executor = self.executors.get(number)
+        held = None if executor is None else executor.held
+        if held is None or held.ending is not None:
+            return []
+        held.memory = size, limit
+        return self._stop(held, Ending.TOO_LARGE, now, 0.0)
 
     def _end(self, held: Held, outcome: Outcome, now: float, *, error: bytes) -> None:
         milliseconds = int((now - held.since) * 1000) if held.executor is not None else 0
@@ -437,6 +453,15 @@ def _killed(held: Held, exit_code: int, max_rss: int) -> bytes:
     memory = f"; it had used {max_rss / (1 << 20):,.0f} MiB at most" if max_rss else ""
     if held.ending is Ending.BROKEN:
         return fault("Killed", "something in the process wrote into Taskmaster's own stream, so it was ended")
+    if held.ending is Ending.TOO_LARGE:
+        size, limit = held.memory
+        return fault(
+            "Killed",
+            f"the attempt took {size / (1 << 20):,.0f} MiB of memory with all it had started, more than the limit of "
+            f"{limit >> 20:,} MiB (TM_MEMORY_LIMIT), and was ended",
+            signal="SIGKILL",
+            max_rss=max(size, max_rss),
+        )
     if exit_code >= 0:
         return fault(
             "Killed", f"the process ended itself with exit code {exit_code}", exit_code=exit_code, max_rss=max_rss
