@@ -135,7 +135,8 @@ class Scheduler:
     def _take_office(self, leadership: Leadership) -> None:
         self._measure()
         for graph in self._graphs:
-            self._store.define(graph.plan, graph.about(self._zone))
+            # with the token, so that a graph which only an earlier leader knew is told from one that is on the clock
+            self._store.define(graph.plan, {**graph.about(self._zone), "leader": leadership.token})
         self._ticks.start(self._recall)
         self._office = leadership
         if not self.leading:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from tests.store.stage import SINGLE, Stage, plan
+from tests.store.stage import NOON, SINGLE, Stage, plan
 
 
 def test_what_is_said_replaces_what_was_said_and_is_forgotten_in_time(stage: Stage) -> None:
@@ -51,3 +51,22 @@ def test_a_worker_that_names_its_tasks_is_given_no_others(stage: Stage) -> None:
     assert [claim.task for claim in stage.take(5)] == ["b"]
     stage.store.announce("w", ["g", "g/", "g/a", "g/b"], {}, 60_000)
     assert [claim.task for claim in stage.take(5)] == ["a"]
+
+
+def test_when_a_worker_of_a_queue_was_last_heard_of_outlasts_it(stage: Stage) -> None:
+    stage.store.announce("w", ["g"], {"queues": "cpu,gpu"}, 1000)
+    stage.later(5000)
+    stage.store.announce("x", ["g"], {"queues": "cpu"}, 1000)
+    stage.store.retire("w")
+    scene = stage.store.scene()
+    assert {queue.name: queue.attended_ms for queue in scene.queues} == {"cpu": NOON + 5000, "gpu": NOON}
+    assert [(worker.name, worker.seen_ms, worker.queues) for worker in scene.workers] == [("x", NOON + 5000, ("cpu",))]
+
+
+def test_a_worker_that_died_is_listed_for_a_day(stage: Stage) -> None:
+    stage.store.announce("dead", ["g"], {"queues": "cpu"}, 1000)
+    stage.client.delete(stage.keys.worker("dead"), stage.keys.offers("dead"))
+    assert [(worker.name, worker.alive) for worker in stage.store.scene().workers] == [("dead", False)]
+    stage.later(86_400_000)
+    stage.offer("g")
+    assert [worker.name for worker in stage.store.scene().workers] == ["w"]

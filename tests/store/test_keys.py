@@ -28,6 +28,8 @@ PERMANENT = {
     "tm:*:queues": "one member a queue",
     "tm:*:cursor": "one field a graph",
     "tm:*:leader": "one hash",
+    "tm:*:workers": "one member a worker that was heard of in the last day",
+    "tm:*:attended": "one field a queue that ever had a worker",
     "tm:*:paused": "one field a paused graph",
     "tm:*:events": "until history has them",
     "rq:queues": "one member a queue",
@@ -119,7 +121,7 @@ def test_after_runs_of_every_shape_only_declared_keys_are_left(stage: Stage) -> 
     assert leaks(stage.client) == []
     forget(stage.client)
     names = {key.decode() for key in stage.client.keys("*")} - {"test:clock"}
-    assert names == {"tm:default:names", "tm:default:queues", "tm:default:events", "rq:queues"}
+    assert names == {"rq:queues", *(f"tm:default:{each}" for each in ("names", "queues", "events", "workers"))}
 
 
 def test_ticks_of_every_fate_leave_only_declared_keys(stage: Stage) -> None:
@@ -221,6 +223,7 @@ def test_python_and_lua_mean_the_same_keys(client: redis.Redis, namespace: str) 
         keys.rq_job("t1_0_1"),
         keys.worker("w"),
         keys.offers("w"),
+        keys.workers,
         "rq:queues",
     }
 

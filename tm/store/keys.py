@@ -60,6 +60,16 @@ class Keys:
         return f"{self.prefix}names"
 
     @property
+    def workers(self) -> str:
+        """Zset: workers by when they were last heard of; for a day."""
+        return f"{self.prefix}workers"
+
+    @property
+    def attended(self) -> str:
+        """Hash: queue to when a worker of it was last heard of, in ms."""
+        return f"{self.prefix}attended"
+
+    @property
     def leader(self) -> str:
         """Hash: who leads, with which token, and until when."""
         return f"{self.prefix}leader"

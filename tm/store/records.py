@@ -100,7 +100,7 @@ class Report:
     token: str
     outcome: Outcome
     value: bytes = b""  #: the message, when it succeeded
-    error: bytes = b""  #: msgpack map (type, message, traceback, ...), when it did not
+    error: bytes = b""  #: msgpack map (type, message, traceback, ...), when it did not; the reason, when it was skipped
     retry: bool = True  #: False when another attempt is pointless
     ms: int = 0  #: how long the body ran
     chance: float = 0.0  #: in [0, 1), picks the jitter of a retry
@@ -195,6 +195,9 @@ class TaskRunView:
     claimed_ms: int | None = None
     ended_ms: int | None = None
     due_ms: int | None = None  #: of the retry
+    queued_ms: int | None = None  #: since when it waits for a worker
+    fails: int = 0  #: attempts that used up a retry
+    losses: int = 0  #: attempts that ended with their worker or process
     worker: str = ""
     error: bytes = b""
 

@@ -14,6 +14,7 @@ from tm.states import RunState, TaskState, Trigger
 from tm.store import events as event_codec
 from tm.store.functions import Library, default_library
 from tm.store.keys import Keys
+from tm.store.looking import Looking, read_record
 from tm.store.records import (
     Ask,
     Beat,
@@ -48,7 +49,7 @@ _AGAIN = 2
 RUNS_PER_CALL = 50
 
 
-class Store:
+class Store(Looking):
     """All that Taskmaster keeps on the server, in one namespace.
 
     Args:
@@ -199,6 +200,7 @@ class Store:
     def retire(self, worker: str) -> None:
         """Forget a worker that ends."""
         self._redis.delete(self.keys.offers(worker), self.keys.worker(worker))
+        self._redis.zrem(self.keys.workers, worker)
 
     def take(self, ask: Ask) -> Grant:
         """Claim up to `ask.count` attempts."""
@@ -578,15 +580,22 @@ def _task_view(name: str, index: int, stored: Mapping[bytes, bytes]) -> TaskRunV
     packed = stored.get(str(index).encode())
     if packed is None:
         return TaskRunView(task=name, state=TaskState.WAITING)
-    state, attempt, _token, _fails, _losses, claimed, worker, at = msgpack.unpackb(packed)
+    record = read_record(packed)
+    if record is None:  # the sweep ends its run and says so
+        why = msgpack.packb({"type": "Damaged", "message": "its record on the server cannot be read"})
+        return TaskRunView(task=name, state=TaskState.FAILED, error=why)
+    state, at = record.state, record.at_ms
     final = state not in {"queued", "running", "retrying"}
     return TaskRunView(
         task=name,
         state=TaskState(state),
-        attempt=attempt,
-        claimed_ms=claimed or None,
+        attempt=record.attempt,
+        claimed_ms=record.claimed_ms or None,
         ended_ms=at if final else None,
         due_ms=at if state == "retrying" else None,
-        worker=worker,
+        queued_ms=at if state == "queued" else None,
+        fails=record.fails,
+        losses=record.losses,
+        worker=record.worker,
         error=stored.get(f"e{index}".encode(), b""),
     )

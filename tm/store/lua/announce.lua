@@ -3,7 +3,10 @@
 -- KEYS  1 prefix
 -- ARGV  1 worker   2 ms to remember it   3 number of offers   offers...   then name, value of each thing known of it
 --       An offer is a graph, "graph/task", or "graph/": of this graph only the tasks that are named.
+--       Of what is known, `queues` (with commas) is also kept by queue: when a worker of it was last heard of.
 -- Returns 1. Repeating it extends the time.
+local REMEMBERED = 86400000 -- ms a worker is listed after it was heard of last
+
 return function(c, args)
     local ttl, n = number(args[2], 'time to remember a worker', 1), number(args[3], 'number of offers', 0)
     local offers, about = c.p .. 'offers:' .. args[1], c.p .. 'worker:' .. args[1]
@@ -13,5 +16,10 @@ return function(c, args)
     for k = 4 + n, #args, 2 do redis.call('HSET', about, args[k], args[k + 1]) end
     redis.call('PEXPIRE', offers, ttl)
     redis.call('PEXPIRE', about, ttl)
+    redis.call('ZADD', c.p .. 'workers', c.stamp, args[1])
+    redis.call('ZREMRANGEBYSCORE', c.p .. 'workers', '-inf', c.now - REMEMBERED)
+    for queue in string.gmatch(redis.call('HGET', about, 'queues') or '', '[^,]+') do
+        redis.call('HSET', c.p .. 'attended', queue, c.stamp)
+    end
     return 1
 end

@@ -10,7 +10,10 @@ return function(c, args)
     -- a right that ends later than it can was given before the server's clock went back: it would outlast its holder
     local too_long = ends > c.now + 2 * tonumber(v[4] or lasts)
     if v[1] ~= args[1] and not over and not too_long then return 0 end
-    if v[1] ~= args[1] or over then redis.call('HINCRBY', key, 'token', 1) end
+    if v[1] ~= args[1] or over then
+        redis.call('HINCRBY', key, 'token', 1)
+        redis.call('HSET', key, 'since', c.stamp)
+    end
     redis.call('HSET', key, 'id', args[1], 'until', string.format('%.0f', c.now + lasts), 'lasts', lasts)
     return tonumber(redis.call('HGET', key, 'token'))
 end

@@ -6,6 +6,6 @@ return function(c, args)
     local key = c.p .. 'leader'
     local v = redis.call('HMGET', key, 'id', 'token')
     if v[1] ~= args[1] or v[2] ~= args[2] then return 0 end
-    redis.call('HSET', key, 'id', '', 'until', 0)
+    redis.call('HSET', key, 'id', '', 'until', c.stamp) -- since when there is none
     return 1
 end

@@ -1,0 +1,92 @@
+"""What is shown of a moment: leases, queues, places in a queue, who leads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.store.stage import DIAMOND, LEASE, NOON, SINGLE, plan
+from tm.states import Outcome, TaskState
+from tm.store.looking import LeaseView, Place, read_record
+
+if TYPE_CHECKING:
+    from tests.store.stage import Stage
+
+
+def test_an_empty_server_has_nothing_to_show(stage: Stage) -> None:
+    scene = stage.store.scene()
+    assert (scene.leader, scene.workers, scene.queues, scene.leases, scene.running) == (None, (), (), (), 0)
+    assert (scene.suspended, scene.suspended_for_ms, scene.backlog) == (False, None, 0)
+    assert stage.store.newest_event() == "0"
+    assert stage.store.place("default", "r_0_1") == Place(ahead=None, bell=False)
+
+
+def test_what_runs_is_told_with_worker_and_task(stage: Stage) -> None:
+    stage.start(plan(DIAMOND))
+    stage.take_one()
+    scene = stage.store.scene()
+    assert scene.leases == (LeaseView(run="r", node=0, attempt=1, until_ms=NOON + LEASE),)
+    assert stage.store.lease_ms("r_0_1") == NOON + LEASE
+    gone = LeaseView(run="nobody", node=0, attempt=1, until_ms=0)
+    assert stage.store.tasks_of([*scene.leases, gone]) == [("w", "g", "top", NOON), ("", "", "", 0)]
+
+
+def test_a_queue_tells_depth_bells_and_the_oldest(stage: Stage) -> None:
+    one = plan(SINGLE)
+    for number in range(3):
+        stage.later(1000)
+        stage.start(one, f"r{number}")
+    [queue] = stage.store.scene().queues
+    assert (queue.name, queue.depth, queue.bells, queue.oldest_ms) == ("default", 3, 3, NOON + 1000)
+    assert stage.store.place("default", "r2_0_1") == Place(ahead=2, bell=True)
+    stage.client.lpop(stage.keys.bell("default"))
+    assert stage.store.place("default", "r0_0_1") == Place(ahead=0, bell=False)
+    stage.later(20_000)
+    assert stage.store.ring() == 1
+    [queue] = stage.store.scene().queues
+    assert queue.oldest_ms == NOON + 1000, "rung for again, and as old as before"
+
+
+def test_who_leads_and_since_when_there_is_nobody(stage: Stage) -> None:
+    leader = stage.store.lead("me", 10_000)
+    assert leader is not None
+    stage.later(3000)
+    stage.store.lead("me", 10_000)
+    seen = stage.store.scene().leader
+    assert seen is not None
+    assert (seen.who, seen.token, seen.since_ms, seen.until_ms) == ("me", 1, NOON, NOON + 13_000)
+    stage.later(1000)
+    stage.store.resign(leader)
+    seen = stage.store.scene().leader
+    assert seen is not None
+    assert (seen.who, seen.until_ms) == ("", NOON + 4000)
+
+
+def test_a_suspension_is_seen_with_its_end(stage: Stage) -> None:
+    stage.client.set("rq:suspended", 1)
+    assert (stage.store.scene().suspended, stage.store.scene().suspended_for_ms) == (True, None)
+    stage.client.set("rq:suspended", 1, px=60_000)
+    left = stage.store.scene().suspended_for_ms
+    assert left is not None
+    assert 50_000 < left <= 60_000
+
+
+def test_a_view_counts_failures_and_losses_apart(stage: Stage) -> None:
+    stage.start(plan(SINGLE, retries=5, retry_delay=8))
+    stage.finish(stage.take_one(), Outcome.KILLED)
+    stage.finish(stage.take_one(), Outcome.FAILED)
+    view = stage.store.run("r")
+    assert view is not None
+    [task] = view.tasks
+    assert (task.state, task.attempt, task.fails, task.losses) == (TaskState.RETRYING, 2, 1, 1)
+    assert task.due_ms == NOON + 8000
+
+
+def test_rubbish_is_no_record(stage: Stage) -> None:
+    assert read_record(b"\xc1") is None
+    assert read_record(None) is None
+    stage.start(plan(SINGLE))
+    stage.client.hset(stage.keys.run("r"), "0", b"\xc1")
+    view = stage.store.run("r")
+    assert view is not None
+    assert view.tasks[0].state is TaskState.FAILED
+    assert b"cannot be read" in view.tasks[0].error

@@ -1,0 +1,295 @@
+"""What is asked of the server only to be shown: workers, queues, leases, who leads. Nothing here changes anything.
+
+None of it is on the way of a run; each method is one or two pipelines, whose size grows with what is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import redis.exceptions
+
+from tm.ids import split_job_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tm.store.keys import Keys
+
+#: leases that are looked at, at most; more are counted, not named
+MOST_LEASES = 2000
+#: attempts at the head of a queue whose age is compared: what was put back or rung for again is not in order
+HEAD = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderView:
+    """Who makes the ticks, or did."""
+
+    who: str  #: empty when the last one gave it back
+    token: int
+    since_ms: int | None
+    until_ms: int  #: when its right ends, or ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseView:
+    """An attempt that runs."""
+
+    run: str
+    node: int
+    attempt: int
+    until_ms: int  #: the end of its lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """A worker, as far as it was heard of."""
+
+    name: str
+    seen_ms: int  #: its last heartbeat
+    alive: bool  #: the server still holds what it said of itself
+    state: str = ""  #: as RQ shows it: busy, idle, suspended
+    about: Mapping[str, str] = field(default_factory=dict)
+    offers: frozenset[str] = frozenset()  #: see `Store.announce`
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Those it takes work from, in strict order."""
+        return tuple(name for name in self.about.get("queues", "").split(",") if name)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of the graphs it has loaded, by name."""
+        try:
+            told = json.loads(self.about.get("versions") or "{}")
+        except ValueError:
+            return {}
+        return {str(name): str(version) for name, version in told.items()} if isinstance(told, dict) else {}
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The graphs it has loaded, or parts of them."""
+        return tuple(sorted({offer.partition("/")[0] for offer in self.offers}))
+
+    def has(self, graph: str, task: str) -> bool:
+        """Whether it may be given attempts of this task."""
+        return f"{graph}/{task}" in self.offers or (graph in self.offers and f"{graph}/" not in self.offers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueView:
+    """A queue."""
+
+    name: str
+    depth: int  #: attempts that wait
+    bells: int  #: doorbells that are there to be heard
+    oldest_ms: int | None  #: since when the one that has waited longest was queued
+    attended_ms: int | None  #: when a worker of it was last heard of; None: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What goes on now, all of one moment."""
+
+    now_ms: int
+    leader: LeaderView | None
+    workers: tuple[WorkerView, ...]
+    queues: tuple[QueueView, ...]
+    leases: tuple[LeaseView, ...]  #: the `MOST_LEASES` that end first
+    running: int  #: how many there are
+    suspended: bool  #: `rq suspend` is in force
+    suspended_for_ms: int | None  #: until it ends by itself
+    backlog: int  #: events that history has not taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a queued attempt stands."""
+
+    ahead: int | None  #: attempts before it; None when it does not stand in the queue
+    bell: bool  #: whether its doorbell is there to be heard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """The state of one task of one run, as it is stored (`lua/_base.lua`)."""
+
+    state: str
+    attempt: int
+    fails: int  #: attempts that used up a retry
+    losses: int  #: attempts that ended with their worker or process
+    claimed_ms: int  #: 0 for none
+    worker: str
+    at_ms: int  #: when it was queued, when its retry is due, or when it ended
+
+
+def read_record(packed: Any) -> NodeRecord | None:
+    """The record in these bytes; None when they are none."""
+    try:
+        state, attempt, _token, fails, losses, claimed, worker, at = msgpack.unpackb(packed)
+    except (TypeError, ValueError, msgpack.exceptions.UnpackException):
+        return None
+    return NodeRecord(
+        state=str(state),
+        attempt=attempt,
+        fails=fails,
+        losses=losses,
+        claimed_ms=int(claimed),
+        worker=str(worker),
+        at_ms=int(at),
+    )
+
+
+class Looking:
+    """The part of the store that only looks."""
+
+    keys: Keys
+    _redis: Any
+
+    def scene(self) -> Scene:
+        """What goes on now."""
+        keys, first = self.keys, self._redis.pipeline(transaction=False)
+        first.time()
+        first.hgetall(keys.leader)
+        first.zrange(keys.workers, 0, -1, withscores=True)
+        first.smembers(keys.queues)
+        first.hgetall(keys.attended)
+        first.zrange(keys.leases, 0, MOST_LEASES - 1, withscores=True)
+        first.zcard(keys.leases)
+        first.pttl("rq:suspended")
+        first.xlen(keys.events)
+        (seconds, micros), leader, heard, names, attended, leases, running, pttl, backlog = first.execute()
+        queues = sorted(map(_text, {*names, *attended}))
+        return Scene(
+            now_ms=int(seconds) * 1000 + int(micros) // 1000,
+            leader=_leader(leader),
+            workers=self._workers({_text(name): int(at) for name, at in heard}),
+            queues=self._queues(queues, {_text(name): int(at) for name, at in attended.items()}),
+            leases=tuple(_lease(_text(job), int(until)) for job, until in leases),
+            running=int(running),
+            suspended=pttl != -2,
+            suspended_for_ms=pttl if pttl >= 0 else None,
+            backlog=int(backlog),
+        )
+
+    def place(self, queue: str, job: str) -> Place:
+        """Where a queued attempt stands in its queue."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zrank(self.keys.queued(queue), job)
+        pipeline.lpos(self.keys.bell(queue), self.keys.rq_id(job))
+        ahead, bell = pipeline.execute(raise_on_error=False)  # RQ's list may hold something else
+        return Place(ahead=ahead if isinstance(ahead, int) else None, bell=isinstance(bell, int))
+
+    def lease_ms(self, job: str) -> int | None:
+        """When the lease of a running attempt ends."""
+        score = self._redis.zscore(self.keys.leases, job)
+        return None if score is None else int(score)
+
+    def newest_event(self) -> str:
+        """The id of the newest event there was, to begin after it; "0" before the first."""
+        try:
+            return _text(self._redis.xinfo_stream(self.keys.events)["last-generated-id"])
+        except redis.exceptions.ResponseError:
+            return "0"
+
+    def tasks_of(self, attempts: Sequence[LeaseView]) -> list[tuple[str, str, str, int]]:
+        """Of attempts that run: worker, graph, task, and when they were claimed (ms); names are empty if they ended."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for each in attempts:
+            pipeline.hmget(self.keys.run(each.run), "plan", "graph", str(each.node))
+        found = pipeline.execute()
+        names = self._names({(plan, each.node) for (plan, _, _), each in zip(found, attempts, strict=True) if plan})
+        told = []
+        for (plan, graph, packed), each in zip(found, attempts, strict=True):
+            record = read_record(packed)
+            if plan is None or record is None or record.attempt != each.attempt or record.state != "running":
+                told.append(("", "", "", 0))
+            else:
+                told.append((record.worker, _text(graph), names.get((plan, each.node), ""), record.claimed_ms))
+        return told
+
+    def _names(self, nodes: set[tuple[bytes, int]]) -> dict[tuple[bytes, int], str]:
+        wanted, pipeline = sorted(nodes), self._redis.pipeline(transaction=False)
+        for plan, node in wanted:
+            pipeline.hget(self.keys.plan(_text(plan)), str(node))
+        found = zip(wanted, pipeline.execute(), strict=True)
+        return {which: str(msgpack.unpackb(packed)[0]) for which, packed in found if packed is not None}
+
+    def _workers(self, heard: Mapping[str, int]) -> tuple[WorkerView, ...]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in heard:
+            pipeline.hgetall(self.keys.worker(name))
+            pipeline.smembers(self.keys.offers(name))
+            pipeline.hget(f"rq:worker:{name}", "state")
+        replies = pipeline.execute()
+        found = []
+        for index, (name, seen_ms) in enumerate(heard.items()):
+            about, offers, state = replies[3 * index : 3 * index + 3]
+            found.append(
+                WorkerView(
+                    name=name,
+                    seen_ms=seen_ms,
+                    alive=bool(about),
+                    state=_text(state or b""),
+                    about={_text(key): _text(value) for key, value in about.items()},
+                    offers=frozenset(map(_text, offers)),
+                )
+            )
+        return tuple(sorted(found, key=lambda worker: worker.name))
+
+    def _queues(self, names: Sequence[str], attended: Mapping[str, int]) -> tuple[QueueView, ...]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.zcard(self.keys.queued(name))
+            pipeline.llen(self.keys.bell(name))
+            pipeline.zrange(self.keys.queued(name), 0, HEAD - 1)
+        replies = pipeline.execute(raise_on_error=False)
+        views = []
+        for index, name in enumerate(names):
+            depth, bells, head = replies[3 * index : 3 * index + 3]
+            views.append(
+                QueueView(
+                    name=name,
+                    depth=depth if isinstance(depth, int) else 0,
+                    bells=bells if isinstance(bells, int) else 0,
+                    oldest_ms=self._oldest([_text(job) for job in head] if isinstance(head, list) else []),
+                    attended_ms=attended.get(name),
+                )
+            )
+        return tuple(views)
+
+    def _oldest(self, jobs: Sequence[str]) -> int | None:
+        """Since when the oldest of these is queued; scores move when a doorbell is rung again, records do not."""
+        if not jobs:
+            return None
+        pipeline = self._redis.pipeline(transaction=False)
+        for job in jobs:
+            run, node, _ = split_job_id(job)
+            pipeline.hget(self.keys.run(run), str(node))
+        records = [read_record(packed) for packed in pipeline.execute(raise_on_error=False)]
+        return min((each.at_ms for each in records if each is not None and each.state == "queued"), default=None)
+
+
+def _leader(stored: Mapping[bytes, bytes]) -> LeaderView | None:
+    if not stored:
+        return None
+    since = stored.get(b"since")
+    return LeaderView(
+        who=_text(stored.get(b"id", b"")),
+        token=int(stored.get(b"token", b"0")),
+        since_ms=None if since is None else int(since),
+        until_ms=int(stored.get(b"until", b"0")),
+    )
+
+
+def _lease(job: str, until_ms: int) -> LeaseView:
+    run, node, attempt = split_job_id(job)
+    return LeaseView(run=run, node=node, attempt=attempt, until_ms=until_ms)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
