@@ -259,6 +259,7 @@ def test_what_others_can_see_of_a_graph(store):
         "timezone": "Europe/Berlin",
         "file": str(graph.file),
         "tasks": ["root"],
+        "leader": 1,
         "config": "",
         "misfire": "latest",
         "misfire_window": 3600,
