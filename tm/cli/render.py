@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, TextIO
+
+from tm.words import clock, duration, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime, tzinfo
 
     from rich.console import Console
     from rich.table import Table
+
+__all__ = ["STYLES", "Render", "aligned", "duration", "shorten"]
 
 #: how a state looks on a terminal; the word is always there, so colour is never all there is
 STYLES = {
@@ -110,11 +114,7 @@ class Render:
         """An instant for people: the time alone when it is today."""
         if instant is None:
             return ""
-        local = instant.astimezone(zone or self.zone)
-        today = (now or datetime.now(UTC)).astimezone(zone or self.zone)
-        if local.date() == today.date():
-            return f"{local:%H:%M:%S}"
-        return f"{local:%a %d %b %H:%M:%S}" if local.year == today.year else f"{local:%Y-%m-%d %H:%M:%S}"
+        return clock(instant, now=now, zone=zone or self.zone)
 
 
 def aligned(rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> list[str]:
@@ -136,23 +136,3 @@ def _cell(text: str, is_state: bool) -> Any:
     if not is_state:
         return Text(text)
     return Text(" ").join(Text(word, style=STYLES.get(word, "")) for word in text.split())
-
-
-def duration(seconds: float | None) -> str:
-    """A duration for people: 3 ms, 1.2 s, 2 min 5 s, 3 h 12 min."""
-    if seconds is None:
-        return ""
-    if seconds < 0.9995:
-        return f"{max(0, round(seconds * 1000))} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def shorten(text: str, width: int = 100) -> str:
-    """Text on one line, cut with an ellipsis."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 1]}…"
