@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tm.errors import Fail, TaskmasterError
+from tm.errors import Fail, Skip, TaskmasterError
 
 if TYPE_CHECKING:
     from tm.context import Context, get_context
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from tm.tasks import Task, task
 
 __version__ = "0.1.0"
-__all__ = ["Context", "Executor", "Fail", "Graph", "Task", "TaskmasterError", "__version__", "get_context", "task"]
+__all__ = [
+    "Context",
+    "Executor",
+    "Fail",
+    "Graph",
+    "Skip",
+    "Task",
+    "TaskmasterError",
+    "__version__",
+    "get_context",
+    "task",
+]
 
 _HOME = {
     "Context": "tm.context",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ class Context:
     token: str  #: of this claim: no other attempt, nor this one somewhere else, ever has it
     tick: datetime | None = None  #: the instant the run is for, in UTC; None for a run that no tick started
     params: Mapping[str, Any] = field(default_factory=dict)  #: what the run was started with (roots only)
+    #: when this attempt is ended from outside: at its own time-out or the run's, whichever comes first; in UTC. None
+    #: without either, and in process, where nothing enforces them
+    deadline: datetime | None = None
 
     @property
     def idempotency_key(self) -> str:
@@ -46,6 +49,19 @@ def get_context() -> Context:
     if context is None:
         raise RefusedError("get_context() is for the body of a task, and none is running here")
     return context
+
+
+def deadline(now: datetime, timeout: float | None, run_ends_ms: int | None) -> datetime | None:
+    """When an attempt that begins now is ended, by its time-out (in seconds) and the end of its run's."""
+    from datetime import timedelta
+
+    from tm.clock import from_ms
+
+    ends = [] if run_ends_ms is None else [from_ms(run_ends_ms)]
+    if timeout is not None:
+        with suppress(OverflowError):  # in another millennium
+            ends.append(now + timedelta(seconds=timeout))
+    return min(ends, default=None)
 
 
 @contextmanager

@@ -116,3 +116,7 @@ class RunFailedError(TaskmasterError):
 
 class Fail(TaskmasterError):  # noqa: N818 - users raise it as a verb: `raise tm.Fail("no such customer")`
     """Raised by a task to fail for good: its retries are not used."""
+
+
+class Skip(TaskmasterError):  # noqa: N818 - as Fail: `raise tm.Skip("no new rows")`
+    """Raised by a task that has nothing to do: it ends well, without a value, and what is below it is skipped too."""

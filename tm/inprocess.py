@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tm import configfile
 from tm.clock import Clock, SystemClock
 from tm.context import Context, running
-from tm.errors import Fail
+from tm.errors import Fail, Skip
 from tm.ids import manual_run_id
 from tm.states import Outcome
 from tm.step import Begun, Claimed, Close, Due, Ended, Enqueue, Run, Wait, step
@@ -59,7 +59,7 @@ class _InProcessRun:
                 self._wait_for_retry()
         if self._failure is not None:
             raise self._failure
-        return self._values[len(self._names) - 1]
+        return self._values.get(len(self._names) - 1)
 
     def _advance(self, event: Event) -> None:
         decision = step(self._run, event)
@@ -84,6 +84,8 @@ class _InProcessRun:
         try:
             with running(self._context(node, attempt)):
                 value = self._call(node)
+        except Skip:
+            self._advance(Ended(node, attempt, _HERE, Outcome.SKIPPED))
         except Exception as error:  # noqa: BLE001 - whatever a task raises decides over its retry
             task = self._tasks[node]
             again = isinstance(error, task.retry_on) and not isinstance(error, Fail)

@@ -12,7 +12,7 @@ from tm.store.records import RUN, SKIP, RetryTask
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from tm.records import Plan
+    from tm.records import Plan, TaskPlan
 
 #: how a task must have ended to be kept: its message is there, or None stands for it
 KEEPABLE = frozenset({TaskState.SUCCESS, TaskState.SKIPPED})
@@ -48,6 +48,7 @@ def mend(old: Sequence[tuple[str, TaskState]], plan: Plan, choice: Choice) -> Me
 
     A task is kept when it had ended well, the plan still has it (by name), and all its parents are kept: so
     nothing that is kept can have come from something that runs again. Only `only` sets that last condition aside.
+    What is below a skipped task is skipped; it runs once that task is taken as a success.
 
     Args:
         old: names and states of the tasks of the run to repair, in the order of its plan.
@@ -64,23 +65,33 @@ def mend(old: Sequence[tuple[str, TaskState]], plan: Plan, choice: Choice) -> Me
             raise NotFoundError(f"graph {plan.graph!r} has no task {name!r}; it has {', '.join(names)}")
     before = {name: (index, state) for index, (name, state) in enumerate(old)}
     below = _with_all_below(plan, choice.again)
+
+    def inherited(task: TaskPlan) -> bool:
+        return any(before.get(names[each], (0, None))[1] is TaskState.SKIPPED for each in task.parents)
+
     tasks: list[RetryTask] = []
-    for task in plan.tasks:
+    skipped: set[int] = set()  # they have no message, so what is below them is skipped as well
+    for node, task in enumerate(plan.tasks):
         index, was = before.get(task.name, (-1, TaskState.WAITING))
         if task.name in choice.taken:
             tasks.append((choice.taken[task.name].value, was.value))
         elif choice.only:
             tasks.append(RUN if task.name in choice.only else index if was in KEEPABLE else SKIP)
-        elif was in KEEPABLE and task.name not in below and all(tasks[parent] != RUN for parent in task.parents):
+        elif (
+            was in KEEPABLE
+            and task.name not in below
+            and all(tasks[parent] != RUN for parent in task.parents)
+            and not (was is TaskState.SKIPPED and inherited(task) and skipped.isdisjoint(task.parents))
+        ):
             tasks.append(index)
-        else:
+        elif skipped.isdisjoint(task.parents) or task.name in choice.again:
             tasks.append(RUN)
-    for index, task in enumerate(plan.tasks):
-        if tasks[index] == RUN and (lacking := [names[each] for each in task.parents if tasks[each] == SKIP]):
-            raise RefusedError(
-                f"task {task.name!r} needs the message of {lacking[0]!r}, which did not succeed; "
-                f"name both with --only, or leave it out and retry what failed"
-            )
+        else:
+            tasks.append(SKIP)
+        _check_messages(names, task.parents, skipped, tasks, name=task.name)
+        taken = choice.taken.get(task.name, was if tasks[node] == index else TaskState.SUCCESS)
+        if tasks[node] == SKIP or taken is TaskState.SKIPPED:
+            skipped.add(node)
     mending = Mending(
         tasks=tuple(tasks),
         runs=_named(names, tasks, lambda each: each == RUN),
@@ -91,6 +102,25 @@ def mend(old: Sequence[tuple[str, TaskState]], plan: Plan, choice: Choice) -> Me
     if not mending.runs and not mending.taken:
         raise RefusedError("nothing of it failed; `--from TASK` runs a task again with all that is below it")
     return mending
+
+
+def _check_messages(
+    names: Sequence[str], parents: Sequence[int], skipped: Collection[int], tasks: Sequence[RetryTask], *, name: str
+) -> None:
+    """A task that somebody named does not run without the messages of its parents."""
+    lacking = [each for each in parents if each in skipped]
+    if tasks[-1] != RUN or not lacking:
+        return
+    parent = names[lacking[0]]
+    if tasks[lacking[0]] == SKIP:
+        raise RefusedError(
+            f"task {name!r} needs the message of {parent!r}, which did not succeed; "
+            f"name both, or leave it out and retry what failed"
+        )
+    raise RefusedError(
+        f"task {name!r} needs the message of {parent!r}, which was skipped; name that too, "
+        f"or `tm mark RUN/{parent} success`: it receives None then"
+    )
 
 
 def _named(names: Sequence[str], tasks: Sequence[RetryTask], fits: Callable[[RetryTask], bool]) -> tuple[str, ...]:

@@ -229,7 +229,7 @@ def mark(client: Client, name: str, task: str, state: TaskState, *, by: str, rea
         raise RefusedError(f"run {last.id} has ended; a task of it can be taken as success or skipped, not as failed")
     retry = plan_retry(client, last.id, Choice(taken={task: state}))
     was = next((each.state for each in last.tasks if each.name == task), TaskState.WAITING)
-    if was in {TaskState.SUCCESS, TaskState.SKIPPED}:
+    if was in {TaskState.SUCCESS, state}:
         raise RefusedError(f"task {task!r} of run {last.id} is {was} already")
     run = start_retry(client, retry, by=by, reason=reason)
     return Marked(run=run, task=task, was=TaskState(was), state=state, retry=True)

@@ -49,8 +49,12 @@ class TaskInfo:
     name: str
     state: TaskState
     attempts: tuple[AttemptInfo, ...] = ()  #: oldest first
-    reason: str = ""  #: why it never ran (blocked, cancelled)
+    reason: str = ""  #: why it never ran (blocked, cancelled), or had nothing to do (skipped)
     due_at: datetime | None = None  #: of the retry it waits for
+    attempt: int = 0  #: the one that is queued, runs or was the last, as the server counts; 0 for none
+    queued_at: datetime | None = None  #: since when it waits for a worker
+    fails: int = 0  #: attempts that used up a retry; as the server counts
+    losses: int = 0  #: attempts that ended with their worker or process; as the server counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +221,7 @@ def read_error(packed: bytes) -> ErrorInfo | None:
 _MORE = ("signal", "exit_code", "max_rss")
 _OUTCOMES = {
     TaskState.SUCCESS: Outcome.SUCCESS,
+    TaskState.SKIPPED: Outcome.SKIPPED,
     TaskState.FAILED: Outcome.FAILED,
     TaskState.RETRYING: Outcome.FAILED,
     TaskState.TIMED_OUT: Outcome.TIMED_OUT,
@@ -226,6 +231,8 @@ _OUTCOMES = {
 
 def _task_from_view(view: TaskRunView) -> TaskInfo:
     attempts: tuple[AttemptInfo, ...] = ()
+    skipped = view.state is TaskState.SKIPPED
+    error = read_error(view.error)
     if view.claimed_ms is not None and view.state is not TaskState.QUEUED:
         start, end = from_ms(view.claimed_ms), _instant(view.ended_ms)
         attempts = (
@@ -237,16 +244,26 @@ def _task_from_view(view: TaskRunView) -> TaskInfo:
                 ended_at=end,
                 seconds=(end - start).total_seconds() if end else None,
                 # while an attempt runs, the error is that of the one before
-                error=None if view.state is TaskState.RUNNING else read_error(view.error),
+                error=None if skipped or view.state is TaskState.RUNNING else error,
             ),
         )
-    return TaskInfo(name=view.task, state=view.state, attempts=attempts, due_at=_instant(view.due_ms))
+    return TaskInfo(
+        name=view.task,
+        state=view.state,
+        attempts=attempts,
+        reason=error.message if skipped and error else "",
+        due_at=_instant(view.due_ms),
+        attempt=view.attempt,
+        queued_at=_instant(view.queued_ms),
+        fails=view.fails,
+        losses=view.losses,
+    )
 
 
 def _attempt(row: AttemptRow) -> AttemptInfo:
     more = (("signal", row.signal), ("exit_code", row.exit_code), ("max_rss", row.max_rss))
     error = None
-    if row.error_type is not None:
+    if row.error_type is not None and row.outcome is not Outcome.SKIPPED:  # there it is the reason of the task
         error = ErrorInfo(
             type=row.error_type,
             message=row.message or "",
@@ -269,7 +286,7 @@ def _joined(live: TaskInfo, filed: TaskInfo | None) -> TaskInfo:
         return live
     ended = {attempt.number: attempt for attempt in filed.attempts}
     attempts = {attempt.number: attempt for attempt in live.attempts} | ended
-    reason = filed.reason if live.state in FINAL_TASK_STATES else ""
+    reason = filed.reason or live.reason if live.state in FINAL_TASK_STATES else ""
     return replace(live, reason=reason, attempts=tuple(attempts[number] for number in sorted(attempts)))
 
 

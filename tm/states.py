@@ -34,13 +34,14 @@ class TaskState(StrEnum):
     QUARANTINED = "quarantined"  #: its process died too often for reasons of its own
     CANCELLED = "cancelled"
     BLOCKED = "blocked"  #: a parent failed for good
-    SKIPPED = "skipped"
+    SKIPPED = "skipped"  #: it had nothing to do and said so, a parent of it was skipped, or a person says so
 
 
 class Outcome(StrEnum):
     """How one attempt ended."""
 
     SUCCESS = "success"
+    SKIPPED = "skipped"  #: it raised `tm.Skip`
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     LOST = "lost"  #: its worker vanished or gave it back

@@ -194,6 +194,8 @@ def _ended(run: Run, event: Ended) -> Decision:
         return Decision(run.state, Answer.DUPLICATE)
     if event.outcome is Outcome.SUCCESS:
         return _succeeded(run, event.node, task)
+    if event.outcome is Outcome.SKIPPED:
+        return _closed_early(run, event.node, task, TaskState.SKIPPED)
     # a loss that the holder itself reports was a way of giving work back: it is not charged
     return _failed(run, event, task, charged=event.outcome is not Outcome.LOST)
 
@@ -233,19 +235,14 @@ def _marked(run: Run, event: Marked) -> Decision:
         return Decision(run.state, Answer.REFUSED)
     if event.state not in MARKABLE:
         raise ValueError(f"no task is marked {event.state}")
-    if event.state is not TaskState.FAILED:
-        return _succeeded(run, event.node, task, event.state)
-    decision = Decision(run.state)
-    decision.tasks[event.node] = task._replace(state=event.state)
-    decision.ended, decision.bad = 1, True
-    _block_below(run, decision, event.node)
-    _close_if_over(run, decision)
-    return decision
+    if event.state is TaskState.SUCCESS:
+        return _succeeded(run, event.node, task)
+    return _closed_early(run, event.node, task, event.state)
 
 
-def _succeeded(run: Run, node: int, task: TaskRun, state: TaskState = TaskState.SUCCESS) -> Decision:
+def _succeeded(run: Run, node: int, task: TaskRun) -> Decision:
     decision = Decision(run.state)
-    decision.tasks[node] = TaskRun(state, task.attempt, task.token, task.fails, task.losses)
+    decision.tasks[node] = TaskRun(TaskState.SUCCESS, task.attempt, task.token, task.fails, task.losses)
     decision.ended = 1
     tasks = run.plan.tasks
     for child in tasks[node].children:
@@ -280,20 +277,25 @@ def _failed(run: Run, event: Ended, task: TaskRun, *, charged: bool) -> Decision
             decision.commands.append(Wait(node, task.attempt + 1, delay))
             return decision
         after = task._replace(state=TaskState(outcome.value), fails=fails)
-    decision.tasks[node] = after
-    decision.ended, decision.bad = 1, True
-    _block_below(run, decision, node)
+    return _closed_early(run, node, after, after.state)
+
+
+def _closed_early(run: Run, node: int, task: TaskRun, state: TaskState) -> Decision:
+    """A task ended without a message: whatever waits below it will never run, and says so now."""
+    decision = Decision(run.state)
+    decision.tasks[node] = task._replace(state=state)
+    decision.ended, decision.bad = 1, state is not TaskState.SKIPPED
+    _close_below(run, decision, node, TaskState.BLOCKED if decision.bad else TaskState.SKIPPED)
     _close_if_over(run, decision)
     return decision
 
 
-def _block_below(run: Run, decision: Decision, node: int) -> None:
-    """Whatever waits below a task that failed for good will never run, and says so now."""
+def _close_below(run: Run, decision: Decision, node: int, state: TaskState) -> None:
     pending = [node]
     while pending:
         for child in run.plan.tasks[pending.pop()].children:
             if child not in run.tasks and child not in decision.tasks:
-                decision.tasks[child] = TaskRun(TaskState.BLOCKED, 0)
+                decision.tasks[child] = TaskRun(state, 0)
                 decision.ended += 1
                 pending.append(child)
 

@@ -445,3 +445,47 @@ def test_signals_of_the_terminal_do_not_reach_tasks(site: Site) -> None:
     (site.folder / "notes" / "go").touch()
     assert worker.end() == 0
     assert site.ended(run).state is RunState.SUCCESS
+
+
+def test_a_task_that_skips_takes_what_is_below_along_and_the_run_succeeds(site: Site) -> None:
+    site.write("""
+        @task(retries=2)
+        def extract(): raise tm.Skip("no new rows")
+        @task()
+        def load(extract): (notes / "load").touch()
+        @task()
+        def other(): return 1
+        graph = Graph("quiet")
+        graph.add_edges([extract], [load])
+        graph.add_edges([other])
+    """)
+    site.worker()
+    run = site.start("quiet")
+    view = site.ended(run)
+    assert view.state is RunState.SUCCESS
+    assert {each.task: (each.state, each.attempt) for each in view.tasks} == {
+        "extract": (TaskState.SKIPPED, 1),
+        "load": (TaskState.SKIPPED, 0),
+        "other": (TaskState.SUCCESS, 1),
+    }
+    assert site.error(run, "extract")["message"] == "no new rows"
+    assert not site.noted("load")
+
+
+def test_a_task_knows_when_it_will_be_ended(site: Site) -> None:
+    site.write("""
+        @task(timeout=50)
+        def limited(): return (tm.get_context().deadline.timestamp() - time.time())
+        @task()
+        def free(): return (tm.get_context().deadline.timestamp() - time.time())
+        @task()
+        def never(): return tm.get_context().deadline
+        for name, tasks, timeout in (("limited", limited, 500), ("free", free, 500), ("never", never, None)):
+            graph = Graph(name, timeout=timeout)
+            graph.add_edges([tasks])
+            globals()[name + "_graph"] = graph
+    """)
+    site.worker()
+    assert 40 < site.result("limited") <= 50
+    assert 480 < site.result("free") <= 500.1
+    assert site.result("never") is None

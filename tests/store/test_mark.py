@@ -19,14 +19,23 @@ def mark(stage: Stage, node: int, state: TaskState, run: str = "r") -> tuple[boo
     return stage.store.mark(run, node, state, by="ann@host", reason="because")
 
 
-@pytest.mark.parametrize("state", [SUCCESS, SKIPPED])
-def test_a_queued_task_is_over_and_its_child_receives_none(stage: Stage, state: TaskState) -> None:
+def test_a_queued_task_is_over_and_its_child_receives_none(stage: Stage) -> None:
     stage.start(plan(CHAIN))
-    assert mark(stage, 0, state) == (True, "queued")
+    assert mark(stage, 0, SUCCESS) == (True, "queued")
     claim = stage.take_one()
     assert (claim.task, claim.inputs) == ("b", [("a", b"\xc0")])
     assert stage.queued() == []
-    assert stage.states()["a"] == state
+    assert stage.states()["a"] == "success"
+
+
+def test_marked_skipped_it_takes_what_is_below_along(stage: Stage) -> None:
+    stage.start(plan(DIAMOND))
+    stage.work(1)
+    assert mark(stage, 1, SKIPPED) == (True, "queued")
+    assert stage.states() == {"top": "success", "left": "skipped", "right": "queued", "join": "skipped"}
+    assert stage.work() == ["right"]
+    assert stage.state() == "success"
+    assert stage.store.result("r") == b"\xc0"
 
 
 def test_a_running_task_loses_its_lease_and_its_report_changes_nothing(stage: Stage) -> None:
@@ -50,9 +59,9 @@ def test_a_retrying_task_is_not_tried_again(stage: Stage) -> None:
 
 def test_a_waiting_task_lets_its_children_go_and_does_not_run_when_its_parent_ends(stage: Stage) -> None:
     stage.start(plan(CHAIN))
-    assert mark(stage, 1, SKIPPED) == (True, "waiting")
+    assert mark(stage, 1, SUCCESS) == (True, "waiting")
     assert stage.work() == ["a", "c"]
-    assert stage.states() == {"a": "success", "b": "skipped", "c": "success"}
+    assert stage.states() == {"a": "success", "b": "success", "c": "success"}
     assert stage.state() == "success"
 
 

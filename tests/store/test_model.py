@@ -146,6 +146,7 @@ class Model(RuleBasedStateMachine):
             [
                 Outcome.SUCCESS,
                 Outcome.SUCCESS,
+                Outcome.SKIPPED,
                 Outcome.FAILED,
                 Outcome.TIMED_OUT,
                 Outcome.KILLED,
@@ -237,7 +238,7 @@ class Model(RuleBasedStateMachine):
         assert told == was
         assert done == (self.apply(Marked(node, state)) == Answer.ACCEPTED)
         if done:
-            if state is not TaskState.FAILED:
+            if state is TaskState.SUCCESS:
                 self.marked.add(node)
             if before is not None:
                 self.leases.pop((node, before.attempt), None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 import tm
 from tm import Graph, task
-from tm.context import Context, running
+from tm.clock import to_ms
+from tm.context import Context, deadline, running
 from tm.errors import RefusedError
 
 
@@ -64,6 +66,16 @@ def test_a_graph_called_by_a_task_has_its_own_context() -> None:
     graph()
     before, within, after = runs
     assert before == after != within
+
+
+def test_an_attempt_ends_at_the_earlier_of_its_time_out_and_the_end_of_its_run() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    run_ends = to_ms(now + timedelta(seconds=30))
+    assert deadline(now, None, None) is None
+    assert deadline(now, 20, None) == now + timedelta(seconds=20)
+    assert deadline(now, None, run_ends) == deadline(now, 40, run_ends) == now + timedelta(seconds=30)
+    assert deadline(now, 20, run_ends) == now + timedelta(seconds=20)
+    assert deadline(now, 1e18, None) is None
 
 
 def test_outside_of_a_task_there_is_none() -> None:

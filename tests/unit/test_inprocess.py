@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tm import Fail, Graph, inprocess, task
+from tm import Fail, Graph, Skip, inprocess, task
 from tm.errors import ConfigError
 
 
@@ -229,3 +229,26 @@ def test_messages_are_the_objects_themselves() -> None:
     graph = Graph(name="g")
     graph.add_edges(task(name="root")(lambda: thing), task(name="leaf")(lambda root: root))
     assert run(graph) is thing
+
+
+def test_a_task_that_skips_takes_what_is_below_along() -> None:
+    ran = []
+
+    @task(retries=3)
+    def first():
+        ran.append("first")
+        raise Skip("nothing new")
+
+    @task()
+    def beside():
+        ran.append("beside")
+        return 2
+
+    @task()
+    def last(first, beside):
+        ran.append("last")
+
+    graph = Graph("g")
+    graph.add_edges([first, beside], [last])
+    assert run(graph) is None
+    assert ran == ["first", "beside"]

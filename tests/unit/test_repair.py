@@ -67,6 +67,28 @@ def test_a_skipped_task_is_as_good_as_a_successful_one() -> None:
     assert mend(ended(shape, SKIPPED, SUCCESS, FAILED), shape, Choice()).kept == ("a", "b")
 
 
+def test_what_is_below_a_skipped_task_is_skipped_too() -> None:
+    assert mend(ended(BROKEN, SUCCESS, SKIPPED, FAILED, BLOCKED), BROKEN, Choice()).tasks == (0, 1, RUN, SKIP)
+    taken = mend(NIGHT, BROKEN, Choice(taken={"left": SKIPPED}))
+    assert taken.tasks == (0, ("skipped", "failed"), 2, SKIP)
+
+
+def test_taken_as_success_a_skipped_task_lets_its_children_run() -> None:
+    night = ended(BROKEN, SUCCESS, SKIPPED, SUCCESS, SKIPPED)
+    assert mend(night, BROKEN, Choice(taken={"left": SUCCESS})).tasks == (0, ("success", "skipped"), 2, RUN)
+    shape = plan(CHAIN)
+    own = ended(shape, FAILED, SKIPPED, SKIPPED)
+    assert mend(own, shape, Choice(taken={"a": SUCCESS})).tasks == (("success", "failed"), 1, 2), "b skipped itself"
+
+
+def test_a_task_below_a_skipped_one_does_not_run_because_it_was_named() -> None:
+    night = ended(BROKEN, SUCCESS, SKIPPED, SUCCESS, SKIPPED)
+    for choice in (Choice(again=("join",)), Choice(only=("join",))):
+        with pytest.raises(RefusedError, match="needs the message of 'left', which was skipped"):
+            mend(night, BROKEN, choice)
+    assert mend(night, BROKEN, Choice(again=("left",))).tasks == (0, RUN, 2, RUN)
+
+
 def test_names_count_when_the_plan_is_another_one() -> None:
     newer = plan({"fetch": [], "top": ["fetch"], "right": [], "left": ["top"], "join": ["left", "right"]})
     mending = mend(NIGHT, newer, Choice())
@@ -103,13 +125,18 @@ def test_nothing_that_is_kept_came_from_something_that_runs_again(data: st.DataO
     try:
         mending = mend(ended(shape, *states), shape, Choice(again=again))
     except RefusedError:
-        assert set(states) <= KEEPABLE
+        # nothing to repair; or a task was named that is below a skipped one
+        assert set(states) <= KEEPABLE or (again and SKIPPED in states)
         return
     for index, task in enumerate(mending.tasks):
-        if task != RUN:
+        above = [mending.tasks[parent] for parent in shape.tasks[index].parents]
+        gone = [each for each in above if each == SKIP or (each != RUN and states[each] is SKIPPED)]
+        if task == SKIP:
+            assert gone, "only what is below a skipped task is left out"
+        elif task != RUN:
             assert states[index] in KEEPABLE
             assert all(mending.tasks[parent] != RUN for parent in shape.tasks[index].parents)
         else:
-            assert task == RUN
+            assert not gone, "no task runs without a message"
     assert set(again) <= set(mending.runs)
-    assert sorted(mending.runs + mending.kept) == sorted(parents)
+    assert sorted(mending.runs + mending.kept + mending.left_out) == sorted(parents)

@@ -138,7 +138,7 @@ class _Batch:
                 self._run(event.run, "", event.at)
                 for kept in event.tasks:
                     row = self._task_run(event.run, kept.node, kept.task)
-                    reason = f"kept from {event.source}" if event.source else "not asked for"
+                    reason = f"kept from {event.source}" if event.source else "left out of the retry"
                     row.update(state=kept.state.value, reason=_text(reason), ended=event.at)
             case TaskMarked():
                 self._task_marked(entry, event)
@@ -207,7 +207,8 @@ class _Batch:
         row["started"] = row["started"] or event.claimed
         if event.state is not None:
             ended = event.at if event.state in FINAL_TASK_STATES else None
-            row.update(state=event.state.value, reason="", ended=ended)
+            why = (attempt["message"] or "") if event.outcome is Outcome.SKIPPED else ""
+            row.update(state=event.state.value, reason=why, ended=ended)
 
     def _task_marked(self, entry: str, event: TaskMarked) -> None:
         self._run(event.run, "", event.at)

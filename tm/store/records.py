@@ -81,6 +81,7 @@ class Claim:
     params: bytes  #: roots only
     config: str  #: roots only
     inputs: list[tuple[str, bytes]] = field(default_factory=list)  #: parent's name and its value, undecoded
+    ends_ms: int | None = None  #: when the time-out of the run ends it
 
 
 @dataclass(frozen=True, slots=True)

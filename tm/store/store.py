@@ -551,6 +551,7 @@ def _claim(
     params: bytes,
     config: bytes,
     inputs: list[bytes],
+    ends: bytes,
 ) -> Claim:
     seconds = float(timeout)
     return Claim(
@@ -567,6 +568,7 @@ def _claim(
         params,
         config.decode(),
         [(inputs[k].decode(), inputs[k + 1]) for k in range(0, len(inputs), 2)],
+        int(float(ends)) if ends else None,
     )
 
 

@@ -346,3 +346,5 @@ def _in_short(error: bytes) -> dict[str, str]:
         return {"error": f"{fields['type']}: {fields['message'][:500]}", **place}
     except Exception:  # noqa: BLE001 - a log line is not worth dying for
         return {}
+    elif report.outcome is Outcome.SKIPPED:
+        log.info("attempt skipped", **about, **_in_short(report.error))

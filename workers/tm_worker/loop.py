@@ -295,6 +295,8 @@ class Loop:
                 claim.graph,
                 claim.task,
                 claim.attempt,
+                claim.timeout,
+                claim.ends_ms,
                 claim.tick_ms,
                 claim.params,
                 claim.config,

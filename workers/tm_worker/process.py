@@ -15,11 +15,12 @@ import resource
 import socket
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tm import codec
 from tm.clock import from_ms
-from tm.context import Context, running
+from tm.context import Context, deadline, running
 from tm.errors import CodecError, Fail, Skip, TaskmasterError
 from tm.inprocess import arguments_for_root
 from tm_worker.channel import ExecutorEnd, pack
@@ -77,7 +78,7 @@ class Executor:
 
     def _run(self, claim: list[Any]) -> tuple[bool, bytes, bytes, bool]:
         """Run one attempt. Returns success, value, error (of a success: why it was skipped), and whether to retry."""
-        _, token, run, graph, name, attempt, tick_ms, params, config, inputs = claim
+        _, token, run, graph, name, attempt, tick_ms, params, config, inputs, timeout, ends_ms = claim
         task: AnyTask | None = None
         try:
             task = self._task(graph, name)
@@ -90,6 +91,7 @@ class Executor:
                 token=token,
                 tick=None if tick_ms is None else from_ms(tick_ms),
                 params=dict(given),
+                deadline=deadline(datetime.now(UTC), timeout, ends_ms),
             )
             arguments = _arguments(task, given, config, inputs)
             with running(context, alone=True):

@@ -1,6 +1,5 @@
 -- What people change about runs and clocks: tasks marked by hand, retries that keep what succeeded, pauses.
 
-local NOTHING = '\192' -- the message of a task that did not run: None
 local MARKABLE = { success = true, failed = true, skipped = true }
 
 -- History's audit of a mark: who said what of which task, and what it was before.

@@ -186,6 +186,13 @@ local function tell(c, a, outcome, after, error, ms, due)
     emit_attempt(c, a.run, a.plan.graph, node.index, node.name, r[ATTEMPT], outcome, after, r[WORKER], r[CLAIMED], ms, error, due)
 end
 
+local NOTHING = '\192' -- the message of a task that did not run: None
+
+-- The last task of the graph gives the result of the run; when it did not run, that is None.
+local function no_result(c, run, plan, node)
+    if node.index == plan.n - 1 then redis.call('HSET', out_key(c, run), node.field, NOTHING) end
+end
+
 local fail -- below
 
 local function succeed(c, a, value, ms)
@@ -205,9 +212,9 @@ local function succeed(c, a, value, ms)
     save_ended(c, a, fields)
 end
 
--- A parent failed for good: whatever waits below it will never run, and says so now. `trail` holds the way down to
--- where we are: node, position of the next child...  Returns false when the rest was left for later.
-local function block_below(c, a, fields, trail, cause)
+-- A parent ended without a message: whatever waits below it will never run, and says so now, as blocked or skipped.
+-- `trail` holds the way down to where we are: node, position of the next child...  What there is no room for is left for later.
+local function close_below(c, a, fields, trail, state, cause)
     local key, depth, seen = run_key(c, a.run), #trail, {}
     while depth > 0 do
         local child = node_of(a.plan, trail[depth - 1]).children[trail[depth]]
@@ -215,8 +222,7 @@ local function block_below(c, a, fields, trail, cause)
             trail[depth], trail[depth - 1] = nil, nil
             depth = depth - 2
         elseif c.room <= 0 then
-            defer(c, { 'block', a.run, cause, trail })
-            return false
+            return defer(c, { 'block', a.run, cause, trail, state })
         else
             c.room = c.room - 1
             trail[depth] = trail[depth] + 1
@@ -224,25 +230,37 @@ local function block_below(c, a, fields, trail, cause)
             if not seen[child] and redis.call('HEXISTS', key, below.field) == 0 then
                 seen[child] = true
                 local n = #fields
-                fields[n + 1], fields[n + 2] = below.field, packed_record(record('blocked', 0, c.now))
+                fields[n + 1], fields[n + 2] = below.field, packed_record(record(state, 0, c.now))
                 a.done = a.done + 1
-                emit_task(c, a.run, below, 'blocked', cause)
+                if state == 'skipped' then no_result(c, a.run, a.plan, below) end
+                emit_task(c, a.run, below, state, cause)
                 trail[depth + 1], trail[depth + 2] = child, 1
                 depth = depth + 2
             end
         end
     end
-    return true
 end
 
 RESUME.block = function(c, work)
     local run = work[2]
-    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'started', 'ttl', 'done')
+    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'started', 'ttl', 'done', 'bad')
     local plan = v[1] and is_open(v[2]) and plan_of(c, v[1])
     if not plan then return end
-    local a = { run = run, plan = plan, started = v[3], ttl = tonumber(v[4]), done = tonumber(v[5]), bad = true }
+    local a = { run = run, plan = plan, started = v[3], ttl = tonumber(v[4]), done = tonumber(v[5]), bad = v[6] }
     local fields = {}
-    block_below(c, a, fields, work[4], work[3])
+    close_below(c, a, fields, work[4], work[5] or 'blocked', work[3])
+    save_ended(c, a, fields)
+end
+
+-- An attempt found that there was nothing to do: its task ends well, without a message. why: packed, as an error
+local function skip(c, a, why, ms)
+    local r, node = a.r, a.node
+    tell(c, a, 'skipped', 'skipped', why, ms, -1)
+    r[STATE], r[AT] = 'skipped', c.now
+    local fields = { node.field, packed_record(r), 'e' .. node.field, why }
+    a.done = a.done + 1
+    no_result(c, a.run, a.plan, node)
+    close_below(c, a, fields, { node.index, 1 }, 'skipped', 'parent ' .. node.name .. ' skipped')
     save_ended(c, a, fields)
 end
 
@@ -288,7 +306,7 @@ function fail(c, a, outcome, error, again, charged, ms, chance)
     local n = #fields
     fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = node.field, packed_record(r), 'bad', '1'
     a.done, a.bad = a.done + 1, true
-    block_below(c, a, fields, { node.index, 1 }, 'parent ' .. node.name .. ' ' .. state)
+    close_below(c, a, fields, { node.index, 1 }, 'blocked', 'parent ' .. node.name .. ' ' .. state)
     save_ended(c, a, fields)
     return 1
 end

@@ -23,9 +23,10 @@ local function claim_reply(c, job, run, plan, version, node, r, tick, given, inp
         local v = redis.call('HMGET', run_key(c, run), 'params', 'config')
         params, config = v[1] or '', v[2] or ''
     end
+    local ends = plan.timeout > 0 and redis.call('ZSCORE', c.p .. 'deadlines', run) or ''
     return {
         job, r[TOKEN], run, plan.graph, version, node.name, r[ATTEMPT], r[CLAIMED], node.timeout, tick,
-        params, config, inputs,
+        params, config, inputs, ends,
     }
 end
 

@@ -2,7 +2,7 @@
 -- KEYS  1 prefix
 -- ARGV  an ask (see read_ask), then for each outcome: job, token, outcome, value, error, retry, ms, chance
 -- Returns { verdicts, grant as of take }. A verdict: 1 accepted, 0 repeated, -1 refused, above 1 the ms a retry is due.
-local OUTCOMES = { success = true, failed = true, timed_out = true, lost = true, killed = true }
+local OUTCOMES = { success = true, skipped = true, failed = true, timed_out = true, lost = true, killed = true }
 local FIELDS = 8
 
 return function(c, args)
@@ -29,6 +29,9 @@ return function(c, args)
         else
             if outcome == 'success' then
                 succeed(c, a, args[k + 3], ms)
+                verdict = 1
+            elseif outcome == 'skipped' then
+                skip(c, a, args[k + 4], ms)
                 verdict = 1
             else
                 -- a loss that the worker itself reports was a way of giving work back: it is not charged

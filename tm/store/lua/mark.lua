@@ -1,4 +1,4 @@
--- Say how a task of an open run has ended, as if it had ended so by itself; its children receive None.
+-- Say how a task of an open run has ended, as if it had ended so by itself; children of a success receive None.
 -- KEYS  1 prefix
 -- ARGV  1 run   2 node   3 state: success, failed or skipped   4 who says so   5 why
 -- Returns { 1, what the task was }; { 0, what it is } when it is over already; { -1, state of the run or '' } when the run
@@ -17,7 +17,7 @@ return function(c, args)
     local node, r = node_of(plan, index), v[7] and read_record(v[7]) or record('waiting', 0, c.now)
     local was, job = r[STATE], run .. '_' .. field .. '_' .. r[ATTEMPT]
     if not OPEN[was] then return { 0, was } end
-    if state ~= 'failed' then redis.call('HSET', out_key(c, run), field, NOTHING) end
+    if state == 'success' then redis.call('HSET', out_key(c, run), field, NOTHING) end
     if was == 'queued' then
         unqueue(c, node.queue, job)
     elseif was == 'running' then
@@ -32,11 +32,14 @@ return function(c, args)
         bad = state == 'failed' or v[6],
     }
     local fields = { field, packed_record(r), 'pinned', '1' }
-    if state == 'failed' then
-        fields[5], fields[6] = 'bad', '1'
-        block_below(c, a, fields, { index, 1 }, 'parent ' .. node.name .. ' failed')
-    else
+    if state == 'success' then
         queue_ready(c, fields, run, plan, index, 1, true)
+    elseif state == 'skipped' then
+        no_result(c, run, plan, node)
+        close_below(c, a, fields, { index, 1 }, state, 'parent ' .. node.name .. ' skipped')
+    else
+        fields[5], fields[6] = 'bad', '1'
+        close_below(c, a, fields, { index, 1 }, 'blocked', 'parent ' .. node.name .. ' failed')
     end
     save_ended(c, a, fields)
     return { 1, was }

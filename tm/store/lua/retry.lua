@@ -50,6 +50,7 @@ return function(c, args)
                     break
                 end
                 local value = redis.call('HGET', from, was)
+                if not value and states[index] == 'skipped' then value = NOTHING end
                 if not value then
                     redis.call('DEL', to)
                     return redis.error_reply('GONE ' .. node_of(plan, index).name)
