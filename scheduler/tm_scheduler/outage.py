@@ -1,25 +1,11 @@
-"""When the server is away: which errors mean that, and how long to wait before the next try."""
+"""When the server is away: how long to wait before the next try."""
 
 from __future__ import annotations
 
 import random
 
-import redis.exceptions
-
 #: seconds between two tries at first and at last
 SHORTEST, LONGEST = 0.1, 10.0
-
-
-def is_outage(error: redis.exceptions.RedisError) -> bool:
-    """Whether no call would succeed now, rather than this one.
-
-    Besides lost connections: a replica where the primary was, a disk that is full, rights that were taken away.
-    """
-    if isinstance(error, redis.exceptions.ReadOnlyError | redis.exceptions.NoPermissionError):
-        return True
-    if isinstance(error, redis.exceptions.ResponseError):
-        return "MISCONF" in str(error) or "NOAUTH" in str(error)
-    return True
 
 
 class Backoff:

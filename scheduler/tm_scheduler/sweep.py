@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import redis.exceptions
 
 from tm.logs import get_logger
-from tm_scheduler.outage import is_outage
+from tm.store.outages import is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,10 +19,10 @@ from tm.errors import ConfigError
 from tm.ids import tick_run_id
 from tm.logs import get_logger
 from tm.states import RunState, Trigger
+from tm.store.outages import is_outage
 from tm.store.records import DueTick, Leadership, Pause, TickAnswer
 from tm_scheduler.clock import JUMP_MS, ServerClock
 from tm_scheduler.due import Paused, due, next_tick, trigger_of
-from tm_scheduler.outage import is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

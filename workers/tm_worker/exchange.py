@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from tm import codec, ids
 from tm.logs import get_logger
 from tm.states import Outcome
+from tm.store.outages import is_refusal
 from tm.store.records import Ask, Claim, Grant, Verdict, VerdictKind
 from tm_worker.outage import AWAY, Outage
+from tm_worker.refusal import Refused
 from tm_worker.spool import Spool
 from tm_worker.supervisor import Action, Ended
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from tm.store.records import Report
     from tm.store.store import Store
     from tm_worker.supervisor import Supervisor
     from tm_worker.worker import TmWorker
@@ -33,6 +36,8 @@ log = get_logger("worker")
 
 #: reports in one call: the server is not to be busy for more than a few ms
 BATCH = 64
+#: bytes of their values; a single one may have more
+BATCH_BYTES = 8 << 20
 #: seconds between two looks while RQ is suspended
 SUSPENDED_PAUSE = 1.0
 #: seconds to rest after there was only work of graphs we have not loaded
@@ -79,6 +84,7 @@ class Exchange:
         self._home, self._register = home, register
         self._spool: Spool | None = None
         self._open: tuple[Ask, list[Ended]] | None = None
+        self._refused = Refused(self._bury)
         self._bell = ""
         self._rest_until, self._rest = 0.0, FIRST_REST
         self._retries: list[float] = []
@@ -91,7 +97,7 @@ class Exchange:
     @property
     def quiet(self) -> bool:
         """Whether nothing is left to be said."""
-        return self._open is None and not self._supervisor.ended
+        return self._open is None and not self._refused and not self._supervisor.ended
 
     def may_sleep(self, now: float) -> bool:
         """Whether all queues were empty when we last looked, and the bell may wake us."""
@@ -111,7 +117,7 @@ class Exchange:
 
     def pairs(self) -> list[tuple[str, str]]:
         """Job and token of all that is ours, for heartbeats; may be called from another thread."""
-        waiting = self._supervisor.ended.copy() + (self._open[1] if self._open else [])
+        waiting = self._undelivered()
         running = self._supervisor.held.copy().values()
         return [(held.claim.job, held.claim.token) for held in running] + [
             (ended.report.job, ended.report.token) for ended in waiting
@@ -162,7 +168,7 @@ class Exchange:
     # One question ---------------------------------------------------------------------------------------------------
 
     def _has_something_to_say(self, now: float) -> bool:
-        if self._open is not None or self._supervisor.ended:
+        if not self.quiet:
             return True
         return self._supervisor.room > 0 and now >= self._rest_until and (self.hungry or self.suspended or self.strange)
 
@@ -175,7 +181,11 @@ class Exchange:
                 verdicts, grant = self._store.finish(ask, [ended.report for ended in batch])
             else:
                 verdicts, grant = [], self._store.take(ask)
-        except AWAY as error:
+        except (*AWAY, TypeError, ValueError, AttributeError) as error:
+            if batch and is_refusal(error) and self._server_takes_others(ask):
+                return self._sort_out(ask, batch, error)
+            if not isinstance(error, AWAY):
+                raise
             self._open = (dataclasses.replace(ask, again=True), batch)
             self.outage.failed(error, now)
             self.spool()
@@ -188,7 +198,7 @@ class Exchange:
 
     def _question(self, now: float) -> tuple[Ask, list[Ended]]:
         supervisor = self._supervisor
-        batch, supervisor.ended[:] = supervisor.ended[:BATCH], supervisor.ended[BATCH:]
+        batch = self._refused.next() if self._refused else self._batch()
         count = supervisor.room if now >= self._rest_until else 0
         state = "busy" if supervisor.held or self._bell else ""
         ask = Ask(
@@ -203,6 +213,34 @@ class Exchange:
         self._bell = ""
         return ask, batch
 
+    def _batch(self) -> list[Ended]:
+        ended = self._supervisor.ended
+        count = size = 0
+        for each in ended[:BATCH]:
+            size += len(each.report.value)
+            if count and size > BATCH_BYTES:
+                break
+            count += 1
+        batch, ended[:] = ended[:count], ended[count:]
+        return batch
+
+    def _server_takes_others(self, ask: Ask) -> bool:
+        try:
+            self._store.take(dataclasses.replace(ask, token=ids.new_token(), queues=(), count=0, bell="", state=""))
+        except AWAY:
+            return False
+        return True
+
+    def _sort_out(self, ask: Ask, batch: list[Ended], error: Exception) -> list[Action]:
+        self._open = None
+        self._bell = self._bell or ask.bell  # nobody has heard of it
+        self.done += len(self._refused.sort_out(batch, error))
+        return []
+
+    def _bury(self, report: Report, reason: str) -> None:
+        if self._spool is not None:
+            self._spool.bury(report, reason)
+
     def _settle(self, batch: list[Ended], verdicts: list[Verdict], now: float) -> None:
         if not batch:
             return
@@ -211,6 +249,7 @@ class Exchange:
             heapq.heappush(self._retries, due)
         for ended, verdict in zip(batch, verdicts, strict=True):
             _log_end(ended, verdict, server_ms)
+        self._refused.delivered(batch)
         if self._spool is not None:
             self._spool.forget(ended.report for ended in batch)
         self.done += len(batch)
@@ -287,8 +326,10 @@ class Exchange:
     def spool(self) -> None:
         """Write down what is not delivered."""
         if self._spool is not None:
-            waiting = (self._open[1] if self._open else []) + self._supervisor.ended
-            self._spool.keep(ended.report for ended in waiting)
+            self._spool.keep(ended.report for ended in self._undelivered())
+
+    def _undelivered(self) -> list[Ended]:
+        return (self._open[1] if self._open else []) + self._refused.reports() + self._supervisor.ended.copy()
 
     def _promote(self, now: float) -> None:
         moved, wait_ms = self._store.promote()
@@ -332,6 +373,8 @@ def _log_end(ended: Ended, verdict: Verdict, server_ms: float) -> None:
         log.warning("result came too late, the attempt was no longer ours", **about)
     elif report.outcome is Outcome.SUCCESS:
         log.debug("attempt succeeded", **about, ms=report.ms)
+    elif report.outcome is Outcome.SKIPPED:
+        log.info("attempt skipped", **about, **_in_short(report.error))
     else:
         more = {} if verdict.due_ms is None else {"retry_in": f"{max(0.0, verdict.due_ms - server_ms) / 1000:.3g}s"}
         log.warning(_WORDS[report.outcome], **about, **_in_short(report.error), ms=report.ms, **more)
@@ -346,5 +389,3 @@ def _in_short(error: bytes) -> dict[str, str]:
         return {"error": f"{fields['type']}: {fields['message'][:500]}", **place}
     except Exception:  # noqa: BLE001 - a log line is not worth dying for
         return {}
-    elif report.outcome is Outcome.SKIPPED:
-        log.info("attempt skipped", **about, **_in_short(report.error))

@@ -69,17 +69,24 @@ class Spool:
             os.fsync(file.fileno())
         draft.rename(target)
 
+    def bury(self, report: Report, reason: str) -> None:
+        """Set aside one that the server will never take, for a person to look at."""
+        log.error("a result is set aside", job=report.job, file=self._folder / f"{report.token}.bad")
+        with contextlib.suppress(OSError, TypeError, ValueError):  # whatever is in it: this is not worth dying for
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            text = f"{report.job} {report.outcome}: {reason}\n".encode(errors="backslashreplace")
+            (self._folder / f"{report.token}.reason").write_bytes(text)
+            (self._folder / f"{report.token}.bad").write_bytes(report.value or report.error)
+        self.forget([report])
+
     def left_behind(self) -> list[Report]:
         """What earlier workers could not deliver; files that are damaged are set aside."""
         found = []
         for path in sorted(self._folder.glob("*")) if self._folder.is_dir() else []:
-            if path.suffix in (".new", ".bad"):
+            if path.suffix in (".new", ".bad", ".reason"):
                 continue
             try:
-                job, token, outcome, value, error, retry, milliseconds, chance = msgpack.unpackb(path.read_bytes())
-                found.append(
-                    Report(job, token, Outcome(outcome), value, error, retry=retry, ms=milliseconds, chance=chance)
-                )
+                report = _read(path)
             except OSError:
                 continue  # another worker was faster
             except Exception:  # noqa: BLE001 - whatever is in the file
@@ -87,7 +94,8 @@ class Spool:
                 with contextlib.suppress(OSError):
                     path.rename(path.with_suffix(".bad"))
                 continue
-            self._kept.add(token)
+            found.append(report)
+            self._kept.add(report.token)
         return found
 
     def forget(self, reports: Iterable[Report]) -> None:
@@ -96,6 +104,20 @@ class Spool:
             if report.token in self._kept:
                 self._kept.discard(report.token)
                 (self._folder / report.token).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Report:
+    job, token, outcome, value, error, retry, milliseconds, chance = msgpack.unpackb(path.read_bytes())
+    report = Report(job, token, Outcome(outcome), value, error, retry=retry, ms=milliseconds, chance=chance)
+    if token != path.name or not _is_sound(report):
+        raise ValueError(token)
+    return report
+
+
+def _is_sound(report: Report) -> bool:
+    texts, values = (report.job, report.token), (report.value, report.error)
+    whole = all(isinstance(each, str) for each in texts) and all(isinstance(each, bytes) for each in values)
+    return whole and isinstance(report.retry, bool) and isinstance(report.ms, int) and isinstance(report.chance, float)
 
 
 def _sync(folder: Path) -> None:
