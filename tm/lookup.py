@@ -48,6 +48,16 @@ class Lookup:
     ) -> None:
         self._store, self._open, self._where, self._zone = store, history, where, zone or UTC
 
+    @property
+    def store(self) -> Store | None:
+        """The server's; None when there is none."""
+        return self._store
+
+    @property
+    def where(self) -> str:
+        """The server, redacted, for error messages."""
+        return self._where
+
     @functools.cached_property
     def _history(self) -> History | None:
         return self._open() if self._open else None

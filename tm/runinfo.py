@@ -172,8 +172,10 @@ def from_rows(run: RunDetail, tasks: Sequence[TaskRunRow], attempts: Sequence[At
 
 def has_past(task: TaskInfo) -> bool:
     """Whether the server holds less of a task than there is: earlier attempts, the reason why it never began."""
-    if not task.attempts:
-        return task.state in FINAL_TASK_STATES  # blocked, cancelled, kept by a retry, marked
+    if not task.attempts:  # blocked, cancelled, kept by a retry, marked; or queued again
+        return task.state in FINAL_TASK_STATES or task.attempt > 1
+    if task.state is TaskState.RETRYING:
+        return True  # when its attempt ended
     return task.attempts[-1].number > 1 or task.state is TaskState.CANCELLED
 
 

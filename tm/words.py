@@ -23,19 +23,23 @@ class Words:
         return clock(instant, now=self.now, zone=self.zone)
 
     def at(self, instant: datetime) -> str:
-        """12:04:11, in 8 s; or 12:04:11, 8 s ago."""
-        return f"{self.clock(instant)}, {self.away(instant)}"
+        """At 12:04:11, in 8 s; at 12:04:11 (8 s ago); on another day: on Wed 25 Nov 06:00:00."""
+        said = self.clock(instant)
+        away = self.away(instant)
+        day = "at" if len(said) == len("12:04:11") else "on"
+        return f"{day} {said}, {away}" if instant > self.now else f"{day} {said} ({away})"
 
     def away(self, instant: datetime) -> str:
         """In 8 s; 8 s ago; now."""
         seconds = (instant - self.now).total_seconds()
         if abs(seconds) < 0.5:
             return "now"
-        return f"in {rough(seconds)}" if seconds > 0 else f"{rough(-seconds)} ago"
+        told = rough(max(1.0, abs(seconds)))
+        return f"in {told}" if seconds > 0 else f"{told} ago"
 
     def since(self, instant: datetime) -> str:
         """Since 12:04:11 (8 s)."""
-        return f"since {self.clock(instant)} ({rough(max(0.0, (self.now - instant).total_seconds()))})"
+        return f"since {self.clock(instant)} ({rough(max(1.0, (self.now - instant).total_seconds()))})"
 
 
 def clock(instant: datetime, *, now: datetime | None = None, zone: tzinfo | None = None) -> str:
@@ -70,7 +74,7 @@ def rough(seconds: float) -> str:
         return f"{round(seconds)} s"
     if seconds < 3599.5:
         return f"{round(seconds / 60)} min"
-    return duration(seconds)
+    return duration(seconds) if seconds < 30 * 86_400 else f"{round(seconds / 86_400)} d"
 
 
 def span(seconds: float) -> str:

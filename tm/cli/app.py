@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backfill": ("tm.cli.backfill:backfill", "Run past ticks of a graph that never ran."),
     "schedules": ("tm.cli.schedules:schedules", "List the ticks to come of all graphs."),
     "show": ("tm.cli.show:show", "Show one run: its tasks, attempts and errors."),
+    "why": ("tm.cli.why:why", "Say why a run, a task or a graph is not running."),
     "cron": ("tm.cli.cron:cron_group", "Cron expressions: next and previous times, explanations."),
 }
 #: commands of other distributions and of the two services, found by their entry points

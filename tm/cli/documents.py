@@ -13,6 +13,7 @@ from tm import codec
 from tm.clock import from_ms
 
 if TYPE_CHECKING:
+    from tm.reasons import Reason
     from tm.runinfo import AttemptInfo, RunInfo, TaskInfo
     from tm.store.records import Pause
 
@@ -90,3 +91,21 @@ def instant(at: datetime | None) -> str | None:
     if at is None:
         return None
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def reason_document(reason: Reason) -> dict[str, Any]:
+    """Why something is as it is; `facts` differ by `code`."""
+    return {
+        "code": reason.code,
+        "sentence": reason.sentence,
+        "hint": reason.hint or None,
+        "facts": {name: _plain(fact) for name, fact in reason.facts.items()},
+    }
+
+
+def _plain(fact: Any) -> Any:
+    if isinstance(fact, datetime):
+        return instant(fact)
+    if isinstance(fact, list | tuple):
+        return [_plain(each) for each in fact]
+    return fact
