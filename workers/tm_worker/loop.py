@@ -295,12 +295,12 @@ class Loop:
                 claim.graph,
                 claim.task,
                 claim.attempt,
-                claim.timeout,
-                claim.ends_ms,
                 claim.tick_ms,
                 claim.params,
                 claim.config,
                 claim.inputs,
+                claim.timeout,
+                claim.ends_ms,
             ]
         )
         stream = self._channels.get(run.number)
