@@ -178,7 +178,7 @@ class Stack:
         self._prepare_service()
         # the services are looked up here, so that nothing of tm depends on them
         serve = importlib.import_module("tm_worker.service").serve
-        code: int = serve(self.graphs, self._quiet())
+        code: int = serve(self.graphs, self._beside_scheduler(self._quiet()))
         return code
 
     def _schedule(self) -> int:
@@ -187,6 +187,11 @@ class Stack:
         serve = importlib.import_module("tm_scheduler.service").serve
         code: int = serve([*self.scheduled, *manual], self._quiet())
         return code
+
+    def _beside_scheduler(self, settings: Settings) -> Settings:
+        """The worker's settings: it is watched on the port after the scheduler's."""
+        port = settings.metrics_port
+        return replace(settings, metrics_port=port + 1) if port else settings
 
     def _watch_run(self, front: Callable[[], int]) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # the parent passes Ctrl-C on as SIGTERM

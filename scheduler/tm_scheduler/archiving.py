@@ -7,7 +7,7 @@ for ever; events wait in the server meanwhile.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import redis.exceptions
@@ -57,6 +57,11 @@ class Archiving:
             self._active = leading
             self._changed.notify_all()
 
+    @property
+    def trouble(self) -> str:
+        """Why history is not written; empty while it is."""
+        return self._trouble
+
     def finish(self, timeout: float) -> bool:
         """File what is there, then stop filing; False when that took longer than `timeout` seconds."""
         with self._changed:
@@ -95,7 +100,8 @@ class Archiving:
                     log.warning("history is behind; tried again until it works", error=str(error))
                 self._trouble = str(error)
                 self._rest(backoff.pause(), asked)
-            except Exception:
+            except Exception as error:
+                self._trouble = repr(error)
                 log.exception("history is behind, for a reason nobody foresaw; tried again until it works")
                 self._rest(backoff.pause(), asked)
 
@@ -126,10 +132,16 @@ class RetryWatch:
         source: the store.
         tell: called whenever events were looked for: with the time (ms) when the first retry among them is due, or
             with None.
+        read: told of the events themselves, where somebody counts them.
     """
 
-    def __init__(self, source: EventSource, tell: Callable[[int | None], None]) -> None:
-        self._source, self._tell = source, tell
+    def __init__(
+        self,
+        source: EventSource,
+        tell: Callable[[int | None], None],
+        read: Callable[[Sequence[tuple[str, Event]]], None] | None = None,
+    ) -> None:
+        self._source, self._tell, self._read = source, tell, read
         self.instance, self.ack = source.instance, source.ack
 
     def events(self, after: str, count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
@@ -137,4 +149,6 @@ class RetryWatch:
         entries = self._source.events(after, count, block_ms)
         due = [event.due for _, event in entries if isinstance(event, AttemptEnded) and event.due is not None]
         self._tell(min(due, default=None))
+        if self._read is not None:
+            self._read(entries)
         return entries

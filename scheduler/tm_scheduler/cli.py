@@ -35,6 +35,12 @@ Exit codes: 0 ended as asked, 2 bad file or setting, 5 no server (--once only: o
 @click.option("--home", metavar="DIR", help="Directory of embedded server and history, by default .tm (TM_HOME).")
 @click.option("--history", "history_url", metavar="URL", help="Database that remembers runs (TM_HISTORY).")
 @click.option("--once", is_flag=True, help="Make what is due now, sweep once, and end.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    metavar="N",
+    help="Show /metrics, /healthz and /readyz on this port, 0 for any free one (TM_METRICS_PORT).",
+)
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error (TM_LOG_LEVEL).")
 @click.option("--log-format", metavar="FORMAT", help="text or json (TM_LOG_FORMAT).")
 @click.version_option(package_name="taskmaster-dag", prog_name="tm-scheduler")

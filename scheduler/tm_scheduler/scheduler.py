@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tm.graph import Graph
     from tm.store.records import Leadership
     from tm.store.store import Store
+    from tm_scheduler.ticks import OnTick
 
 log = get_logger("scheduler")
 
@@ -48,6 +49,7 @@ class Scheduler:
         max_backlog: so many events may wait for history; beyond, ticks are held, and made when it has caught up.
         recall: the last tick of each graph as history has it, asked when the server knows none.
         on_lead: told True when leadership begins and False when it ends.
+        on_tick: see `TickMaker`.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Scheduler:
         ttl_ms: int = TTL_MS,
         on_lead: Callable[[bool], None] = lambda _: None,
         recall: Callable[[], Mapping[str, int]] = dict,
+        on_tick: OnTick | None = None,
         max_backlog: int = MAX_BACKLOG,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -68,14 +71,20 @@ class Scheduler:
         self._on_lead, self._recall, self._monotonic = on_lead, recall, monotonic
         self._leader = Leader(store, who, ttl_ms=ttl_ms, monotonic=monotonic)
         self._clock = ServerClock(store, monotonic=monotonic)
-        self._ticks = TickMaker(store, graphs, self._clock, zone, monotonic=monotonic)
+        self._ticks = TickMaker(store, graphs, self._clock, zone, monotonic=monotonic, on_tick=on_tick)
         self._sweep = Sweep(store, lease=lease, monotonic=monotonic, server_ms=self._clock.now_ms)
         self._office: Leadership | None = None  # the leadership for which everything is set up
         self._measure_at = 0.0
         self._max_backlog, self._behind = max_backlog, False  # whether history is too far behind for more ticks
-        self._standing_by = False
+        self.standing_by = False
         self._compare_at: float | None = None
         self.leading = False
+
+    @property
+    def term(self) -> int:
+        """A number that grows with every change of leader; 0 for one that does not lead."""
+        office = self._office
+        return office.token if office else 0
 
     def one_pass(self, *, ticking: bool = True) -> None:
         """Lead or ask to; when leading, make the due ticks (unless told not to) and sweep.
@@ -140,7 +149,7 @@ class Scheduler:
         self._ticks.start(self._recall)
         self._office = leadership
         if not self.leading:
-            self.leading, self._standing_by = True, False
+            self.leading, self.standing_by = True, False
             log.info("leading", who=self._leader.who, graphs=len(self._graphs))
             for graph, tick in self._ticks.upcoming():
                 after = "never" if tick is None else from_ms(tick).astimezone(graph.timezone or self._zone)
@@ -154,8 +163,8 @@ class Scheduler:
 
     def _stand_by(self) -> None:
         self._leave_office()
-        if not self._standing_by:
-            self._standing_by, self._compare_at = True, self._monotonic() + COMPARE_AFTER
+        if not self.standing_by:
+            self.standing_by, self._compare_at = True, self._monotonic() + COMPARE_AFTER
             log.info("standing by", who=self._leader.who)
         if self._compare_at is not None and self._monotonic() >= self._compare_at:
             self._compare_at = None

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from contextlib import contextmanager
+import sys
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tm.clock import to_ms
-from tm.errors import TaskmasterError, UnavailableError
+from tm.errors import SettingsError, TaskmasterError, UnavailableError
 from tm.logs import get_logger
 from tm.redact import redact
 from tm_scheduler.signals import Signals
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from tm.config import Settings
     from tm.graph import Graph
+    from tm.monitor import Pulse
     from tm_scheduler.archiving import Archiving, FileSome
+    from tm_scheduler.metrics import Tally
     from tm_scheduler.scheduler import Scheduler
 
 log = get_logger("scheduler")
@@ -64,7 +67,8 @@ def serve(
         from tm_scheduler.scheduler import Scheduler
 
         client = connect(settings)
-        archiving = Archiving(lambda: _archivers(settings, tell))
+        tally = _tally(settings)
+        archiving = Archiving(lambda: _archivers(settings, tell, tally))
         scheduler = Scheduler(
             open_store(settings, client),
             graphs,
@@ -74,6 +78,7 @@ def serve(
             ttl_ms=ttl_ms,
             on_lead=archiving.lead,
             recall=lambda: _recall(settings),
+            on_tick=tally.tick if tally else None,
         )
 
         def tell(due_ms: int | None) -> None:
@@ -85,7 +90,14 @@ def serve(
         try:
             if once:
                 return _once(scheduler, archiving)
-            return _Loop(scheduler, archiving, signals, settings.drain).run(ready or (lambda: None))
+            loop = _Loop(scheduler, archiving, signals, settings.drain)
+            with ExitStack() as watching:
+                if tally is not None:
+                    watching.enter_context(_watched(settings, loop, scheduler, archiving, signals, tally))
+                return loop.run(ready or (lambda: None))
+        except SettingsError as error:  # what only shows when it is put to use
+            print(f"tm-scheduler: {error}", file=sys.stderr)
+            return error.exit_code
         finally:
             _resign(scheduler)
             archiving.stop()
@@ -100,14 +112,18 @@ class _Loop:
 
         self._scheduler, self._archiving, self._signals, self._drain = scheduler, archiving, signals, drain
         self._backoff = Backoff()
-        self._trouble = ""
+        self.trouble = ""  #: why the server does not answer
+        self.reconnects = 0
+        self.pulse: Pulse | None = None  #: where somebody watches
 
     def run(self, ready: Callable[[], None]) -> int:
         """Until the end; `ready` is called after the first pass that worked."""
         told = False
         while not self._signals.stop:
+            if self.pulse is not None:
+                self.pulse.beat()
             pause = self._pass()
-            if not told and not self._trouble:
+            if not told and not self.trouble:
                 told = True
                 ready()
             if pause is None:
@@ -127,13 +143,15 @@ class _Loop:
             left = scheduler.seconds_left(ticking=not draining)
         except redis.exceptions.RedisError as error:
             scheduler.interrupted()
-            if str(error) != self._trouble:
-                log.warning("the server is away; tried again until it is back", error=str(error))
-            self._trouble = str(error)
+            why = str(error) or repr(error)
+            if why != self.trouble:
+                log.warning("the server is away; tried again until it is back", error=why)
+            self.trouble = why
             return self._backoff.pause()
-        if self._trouble:
+        if self.trouble:
             log.info("the server is back")
-            self._trouble = ""
+            self.trouble = ""
+            self.reconnects += 1
         self._backoff.reset()
         return min(left, LOOK_EVERY) if draining else left
 
@@ -141,6 +159,43 @@ class _Loop:
         _resign(self._scheduler)  # first, for a standby need not wait for our history
         _file_the_rest(self._archiving, patience)
         return 0
+
+
+def _tally(settings: Settings) -> Tally | None:
+    """Something that counts, if somebody watches."""
+    if settings.metrics_port is None:
+        return None
+    from tm_scheduler.metrics import Tally
+
+    return Tally()
+
+
+@contextmanager
+def _watched(
+    settings: Settings, loop: _Loop, scheduler: Scheduler, archiving: Archiving, signals: Signals, tally: Tally
+) -> Iterator[None]:
+    """Answer on the port of the settings meanwhile."""
+    from tm.monitor import Pulse
+    from tm.wiring import connect, open_store
+    from tm_scheduler.metrics import PATIENCE, Figures, watched
+
+    loop.pulse = Pulse(signals.wake)
+    client = connect(settings, reply_timeout=PATIENCE)
+    figures = Figures(
+        scheduler,
+        tally,
+        trouble=lambda: loop.trouble,
+        reconnects=lambda: loop.reconnects,
+        behind=lambda: archiving.trouble,
+        store=open_store(settings, client),
+        lease=settings.lease,
+        where=redact(settings.server_url()),
+    )
+    try:
+        with watched(settings, loop.pulse, figures):
+            yield
+    finally:
+        client.close()
 
 
 def _once(scheduler: Scheduler, archiving: Archiving) -> int:
@@ -197,7 +252,7 @@ def _recall(settings: Settings) -> dict[str, int]:
 
 
 @contextmanager
-def _archivers(settings: Settings, tell: Callable[[int | None], None]) -> Iterator[FileSome]:
+def _archivers(settings: Settings, tell: Callable[[int | None], None], tally: Tally | None) -> Iterator[FileSome]:
     """History and a connection of its own, as one function that files events."""
     from tm.history import open_history
     from tm.store.store import Store
@@ -212,6 +267,7 @@ def _archivers(settings: Settings, tell: Callable[[int | None], None]) -> Iterat
             store = RetryWatch(
                 Store(client, settings.namespace, result_ttl=settings.result_ttl),
                 tell,
+                tally.read if tally else None,
             )
 
             def adopt(source: str) -> None:

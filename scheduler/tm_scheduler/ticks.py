@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from tm.graph import Graph
     from tm.records import Plan
 
+    #: told of each answer of the server: graph, tick, answer, and how many ms after the tick
+    OnTick = Callable[[str, DueTick, TickAnswer, int], None]
+
 log = get_logger("scheduler")
 
 #: graphs in the first pipeline of a crowded instant: few, so that the first runs start early; then twice as many
@@ -102,6 +105,7 @@ class TickMaker:
         clock: the server's.
         zone: for graphs that name none.
         monotonic: seconds, for pauses.
+        on_tick: counts what becomes of ticks, where somebody watches.
     """
 
     def __init__(
@@ -112,8 +116,10 @@ class TickMaker:
         zone: tzinfo,
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        on_tick: OnTick | None = None,
     ) -> None:
         self._store, self._clock, self._monotonic = store, clock, monotonic
+        self._on_tick = on_tick
         self._hands = [
             _Hand(graph, graph.schedule, graph.timezone or zone) for graph in graphs if graph.schedule is not None
         ]
@@ -298,6 +304,8 @@ class TickMaker:
 
     def _note(self, hand: _Hand, ticks: Sequence[DueTick], answers: Sequence[TickAnswer]) -> None:
         for tick, answer in zip(ticks, answers, strict=True):
+            if self._on_tick is not None:
+                self._on_tick(hand.graph.name, tick, answer, self._clock.now_ms() - tick.at_ms)
             if answer is TickAnswer.PAUSED:
                 if not hand.paused:
                     hand.paused, self._look_at_pauses_at = True, self._monotonic() + LOOK_AT_PAUSES_EVERY

@@ -68,6 +68,8 @@ def test_without_an_environment_everything_is_on_this_machine(tmp_path, monkeypa
         ("TM_LOG_LEVEL", "WARNING", "log_level", "warning"),
         ("TM_LOG_FORMAT", "json", "log_format", "json"),
         ("TM_APPENDFSYNC", "always", "appendfsync", "always"),
+        ("TM_METRICS_PORT", "9100", "metrics_port", 9100),
+        ("TM_METRICS_HOST", "0.0.0.0", "metrics_host", "0.0.0.0"),
     ],
 )
 def test_each_variable_sets_its_field(monkeypatch, variable, text, field, value):
@@ -115,6 +117,9 @@ def test_each_variable_sets_its_field(monkeypatch, variable, text, field, value)
         ("TM_LOG_LEVEL", "loud"),
         ("TM_LOG_FORMAT", "xml"),
         ("TM_APPENDFSYNC", "no"),
+        ("TM_METRICS_PORT", "65536"),
+        ("TM_METRICS_PORT", "http"),
+        ("TM_METRICS_HOST", "a/b"),
     ],
 )
 def test_a_bad_value_is_refused_by_variable_value_and_what_is_allowed(monkeypatch, variable, text):

@@ -8,5 +8,6 @@ supervisor.py  which executor runs what; pure            loop.py      waits for 
 exchange.py    the conversation with the server          bell.py      the doorbell   heart.py   heartbeats
 outage.py      patience with a server that is away       spool.py     results it has not got yet
 worker.py      what RQ sees of us                        cli.py       tm-worker
+metrics.py     what those see who watch it
 ```
 """

@@ -55,6 +55,12 @@ Signals:
 @click.option(
     "--lease", type=float, metavar="S", help="Seconds without heartbeat until others take over (TM_LEASE, 30)."
 )
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    metavar="N",
+    help="Show /metrics, /healthz and /readyz on this port, 0 for any free one (TM_METRICS_PORT).",
+)
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error (TM_LOG_LEVEL).")
 @click.option("--log-format", metavar="FORMAT", help="text or json (TM_LOG_FORMAT).")
 def worker(
@@ -69,6 +75,7 @@ def worker(
     memory_limit: str | None,
     drain: float | None,
     lease: float | None,
+    metrics_port: int | None,
     log_level: str | None,
     log_format: str | None,
 ) -> None:
@@ -85,6 +92,7 @@ def worker(
             lease=lease,
             max_memory=max_memory,
             memory_limit=memory_limit,
+            metrics_port=metrics_port,
             log_level=log_level,
             log_format=log_format,
         )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from tm.store.records import Report
     from tm.store.store import Store
+    from tm_worker.metrics import Tally
     from tm_worker.supervisor import Supervisor
     from tm_worker.worker import TmWorker
 
@@ -78,6 +79,7 @@ class Exchange:
         self.hungry = True  #: there may be work that we have not been told of
         self.strange = False  #: the last answer held only work of graphs we have not loaded
         self.done = 0  #: attempts delivered
+        self.tally: Tally | None = None  #: where somebody watches
         self._store, self._worker, self._supervisor = store, worker, supervisor
         self._queues, self._lease_ms = tuple(queues), int(lease * 1000)
         self._versions, self._warned = versions, set[tuple[str, str]]()
@@ -98,6 +100,17 @@ class Exchange:
     def quiet(self) -> bool:
         """Whether nothing is left to be said."""
         return self._open is None and not self._refused and not self._supervisor.ended
+
+    @property
+    def undelivered(self) -> int:
+        """Reports that wait for an answer; may be asked from another thread."""
+        asked = self._open
+        return len(self._supervisor.ended) + (len(asked[1]) if asked else 0)
+
+    @property
+    def spooled(self) -> int:
+        """Those of them that are on disk; may be asked from another thread."""
+        return 0 if self._spool is None else self._spool.size
 
     def may_sleep(self, now: float) -> bool:
         """Whether all queues were empty when we last looked, and the bell may wake us."""
@@ -253,6 +266,8 @@ class Exchange:
         if self._spool is not None:
             self._spool.forget(ended.report for ended in batch)
         self.done += len(batch)
+        if self.tally is not None:
+            self.tally.settled(batch, verdicts)
 
     def _accept(self, ask: Ask, grant: Grant, now: float) -> list[Action]:
         if ask.state and not ask.again and not grant.suspended:

@@ -11,12 +11,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from tm.store.records import Beat
 from tm_worker.outage import AWAY, Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tm.store.records import Beat, Grace
+    from tm.store.records import Grace
     from tm.store.store import Store
     from tm_worker.worker import TmWorker
 
@@ -47,6 +48,10 @@ class Heart:
     ) -> None:
         self.answers: deque[tuple[str, str, Beat | Grace]] = deque()  #: job, token, what became of them, if anything
         self.suspended = False  #: as of the last beat
+        self.outage = Outage("heartbeats", quiet=True)
+        self.missed = 0  #: beats that were not answered
+        self.lost = 0  #: attempts that turned out to be somebody else's
+        self._lost: set[str] = set()  # tokens of those; the server says so at each beat until they are given up
         self._store, self._worker = store, worker
         self._graphs, self._info = graphs, info
         self._lease_ms, self._every = int(lease * 1000), every
@@ -64,13 +69,13 @@ class Heart:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        outage = Outage("heartbeats", quiet=True)
-        pause = self._every
+        outage, pause = self.outage, self._every
         while not self._over.wait(pause):
             try:
                 self.beat()
             except AWAY as error:
                 now = time.monotonic()
+                self.missed += 1
                 outage.failed(error, now)
                 pause = min(self._every, (outage.retry_at or now) - now)
             else:
@@ -87,6 +92,9 @@ class Heart:
                 if beat != 1
             ]
             self.answers.extend(bad)
+            lost = {token for _, token, beat in bad if beat is Beat.LOST}
+            self.lost += len(lost - self._lost)
+            self._lost = lost
         self.announce(self._store)
         suspended = self._worker.beat(self._store.client)
         changed, self.suspended = suspended != self.suspended, suspended

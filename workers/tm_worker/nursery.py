@@ -78,6 +78,7 @@ class Nursery:
         self.pid = pid
         self._control = control
         self._in = bytearray()
+        self.deaths: dict[str, int] = {}  #: executors that ended: "0", another "exit code", or the signal's name
 
     @classmethod
     def start(cls, body: Callable[[socket.socket], None], warm_up: Callable[[], None]) -> Nursery:
@@ -144,8 +145,11 @@ class Nursery:
             self._in += data
         found: list[News] = []
         while len(self._in) >= _NEWS.size:
-            found.append(_read(bytes(self._in[: _NEWS.size])))
+            found.append(news := _read(bytes(self._in[: _NEWS.size])))
             del self._in[: _NEWS.size]
+            if isinstance(news, Died):
+                how = _how(news.exit_code)
+                self.deaths[how] = self.deaths.get(how, 0) + 1
         return found, ended
 
     def close(self) -> None:
@@ -162,6 +166,15 @@ def _read(data: bytes) -> News:
     if what == _DIED:
         return Died(number, pid, os.waitstatus_to_exitcode(status), max_rss)
     return Failed(number, os.strerror(pid))
+
+
+def _how(exit_code: int) -> str:
+    if exit_code >= 0:
+        return "exit code" if exit_code else "0"
+    try:
+        return signal.Signals(-exit_code).name
+    except ValueError:
+        return "signal"
 
 
 def die_with(parent: int) -> None:

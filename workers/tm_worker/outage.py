@@ -30,6 +30,7 @@ class Outage:
         self._warn = log.debug if quiet else log.warning
         self._inform = log.debug if quiet else log.info
         self.retry_at: float | None = None  #: by the monotonic clock; None while the server answers
+        self.recovered = 0  #: times the server came back
         self._delay = FIRST_DELAY
 
     def may_try(self, now: float) -> bool:
@@ -52,5 +53,6 @@ class Outage:
         """A call succeeded."""
         if self.retry_at is not None:
             self._inform("server back", server=self.where)
+            self.recovered += 1
             self.retry_at = None
             self._delay = FIRST_DELAY

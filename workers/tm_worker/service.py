@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,9 @@ def serve(
             max_tasks=max_tasks,
             ready=ready,
         )
+    except SettingsError as error:  # what only shows when it is put to use
+        print(f"tm-worker: {error}", file=sys.stderr)
+        return error.exit_code
     finally:
         nursery.close()
 
@@ -178,7 +182,11 @@ def _supervise(
     watch = Watch(_bytes(settings.memory_limit))
     loop = Loop(supervisor, exchange, nursery, bell, heart, waker, watch, drain=settings.drain, ready=known)
     worker.loop = loop.run
-    with waker.catching(signal.SIGTERM, signal.SIGINT):
+    with contextlib.ExitStack() as watching, waker.catching(signal.SIGTERM, signal.SIGINT):
+        if settings.metrics_port is not None:
+            from tm_worker.metrics import watched
+
+            watching.enter_context(watched(settings, loop, supervisor, exchange, heart, nursery, waker))
         worker.work(burst=burst)
         # if the server is away, it will forget us when our entries expire
         with contextlib.suppress(*AWAY):

@@ -35,6 +35,11 @@ class Spool:
         self._folder = home / "spool" / instance
         self._kept: set[str] = set()
 
+    @property
+    def size(self) -> int:
+        """How many reports of this worker are on disk."""
+        return len(self._kept)
+
     def keep(self, reports: Iterable[Report]) -> None:
         """Write down those that are not yet; a disk that refuses is logged, the report stays in memory."""
         new = [report for report in reports if report.token not in self._kept]
