@@ -83,6 +83,26 @@ def load_all(targets: Iterable[str | Path]) -> Loaded:
     return _merge([_load_one(os.fspath(target)) for target in targets])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """One file, executed, and nothing of what it holds checked."""
+
+    module: ModuleType
+    graphs: tuple[tuple[str, Graph], ...]  #: with the variable that holds each; two may have one name
+
+
+def look(path: Path, top: Path | None = None) -> Looked:
+    """Execute a file as `load` does, alone or as one of the directory `top`, and take its graphs as they are.
+
+    Raises:
+        LoadError: it fails while it is executed; what it raised is the cause.
+    """
+    found = _load_file(path) if top is None else _load_found(path, top)
+    module = _executed(path.resolve())
+    assert module is not None  # noqa: S101 - it has just been executed
+    return Looked(module=module, graphs=tuple(found.graphs))
+
+
 def loading() -> bool:
     """Whether a graph file is being executed by this module right now: then an Executor must not start."""
     return _depth > 0
@@ -122,7 +142,7 @@ class _File:
 def _load_one(target: str) -> list[_File]:
     path = Path(target)
     if target and path.is_dir():
-        found = [_load_found(each, path) for each in _graph_files(path)]
+        found = [_load_found(each, path) for each in graph_files(path)]
         nothing = "no Python file in it defines a graph"
     elif target and path.exists():
         found = [_load_file(path)]
@@ -285,7 +305,8 @@ def _is_ours(filename: str) -> bool:
 _PACKAGE = str(Path(__file__).resolve().parent)
 
 
-def _graph_files(folder: Path) -> list[Path]:
+def graph_files(folder: Path) -> list[Path]:
+    """The files of a directory that may define graphs, as `load` finds them."""
     found = []
     for root, folders, names in os.walk(folder):
         here = Path(root)

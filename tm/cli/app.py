@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backfill": ("tm.cli.backfill:backfill", "Run past ticks of a graph that never ran."),
     "schedules": ("tm.cli.schedules:schedules", "List the ticks to come of all graphs."),
     "show": ("tm.cli.show:show", "Show one run: its tasks, attempts and errors."),
+    "check": ("tm.cli.check:check", "Find what is wrong in graph files before anything runs."),
     "why": ("tm.cli.why:why", "Say why a run, a task or a graph is not running."),
     "cron": ("tm.cli.cron:cron_group", "Cron expressions: next and previous times, explanations."),
 }
@@ -82,8 +83,8 @@ def _plugins() -> dict[str, Any]:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 ok, 1 the run failed, 2 usage, 3 not found, 4 refused, 5 unreachable, 7 cancelled, "
-    "8 partly done, 124 timed out, 130 interrupted.",
+    epilog="Exit codes: 0 ok, 1 the run failed, 2 usage, 3 not found, 4 refused, 5 unreachable, "
+    "6 check found errors, 7 cancelled, 8 partly done, 124 timed out, 130 interrupted.",
 )
 @click.option("--url", metavar="URL", help="Server to use (TM_URL); without one, the stack that runs in --home.")
 @click.option("--home", metavar="DIR", help="Where the embedded server and the history live (TM_HOME; .tm).")
