@@ -69,6 +69,8 @@ class Settings:
     memory_limit: int | None = None  #: MiB; an attempt whose processes are larger is ended while it runs
     log_level: str = "info"  #: debug | info | warning | error
     log_format: str = "text"  #: text | json
+    log_limit: int = 1 << 20  #: bytes kept of what an attempt prints, its head and its tail; 0 = nothing is kept
+    task_output: str = "auto"  #: how a worker shows what tasks print: auto | prefixed | plain | off
     appendfsync: str = "everysec"  #: of the embedded server: everysec | always
     metrics_port: int | None = None  #: where a service answers who watches it; 0 = any free port, None = nowhere
     metrics_host: str = "127.0.0.1"  #: the address it does so on
@@ -315,6 +317,10 @@ def _bytes(value: str | int) -> int:
     return _whole(1024, HARD_MAX_MESSAGE)(value)
 
 
+def _bytes_or_none(value: str | int) -> int:
+    return 0 if value in {"0", 0} and not isinstance(value, bool) else _bytes(value)
+
+
 def _mebibytes(value: str | int | None) -> int | None:
     if value is None:
         return None
@@ -461,6 +467,22 @@ _TABLE = (
         allowed="text or json",
         default="text",
         meaning="Log lines for people or for machines.",
+    ),
+    _Setting(
+        field="log_limit",
+        variable="TM_LOG_LIMIT",
+        parse=_bytes_or_none,
+        allowed="bytes from 1024 to 64 MiB, such as 1048576 or 1MiB, or 0",
+        default="1MiB",
+        meaning="How much is kept of what an attempt prints and logs, its head and its tail; 0 keeps nothing.",
+    ),
+    _Setting(
+        field="task_output",
+        variable="TM_TASK_OUTPUT",
+        parse=_choice("auto", "prefixed", "plain", "off"),
+        allowed="auto, prefixed, plain or off",
+        default="auto: prefixed on a terminal, else plain",
+        meaning="How a worker shows what tasks print: with graph and task before each line, or as it is.",
     ),
     _Setting(
         field="appendfsync",

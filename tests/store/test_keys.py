@@ -32,6 +32,7 @@ PERMANENT = {
     "tm:*:attended": "one field a queue that ever had a worker",
     "tm:*:paused": "one field a paused graph",
     "tm:*:events": "until history has them",
+    "tm:*:logs": "until history has them, 64 MiB at most",
     "rq:queues": "one member a queue",
 }
 #: keys that expire, and within how many ms

@@ -36,11 +36,12 @@ _ALLOWED_WHEN_FULL = frozenset(
         "pause",
         "resume",
         "settle",
+        "logs_filed",
     },
 )
 #: what the functions share, in the order in which one builds on the other
 _SHARED = ("_base", "_plans", "_runs", "_work", "_repair")
-_NAMES = (*sorted(_ALLOWED_WHEN_FULL), "define", "start", "tick", "retry", "trigger")
+_NAMES = (*sorted(_ALLOWED_WHEN_FULL), "define", "start", "tick", "retry", "trigger", "log")
 
 
 class Library:

@@ -35,6 +35,11 @@ class Keys:
         return f"{self.prefix}events"
 
     @property
+    def logs(self) -> str:
+        """Stream: what attempts print, until history has it."""
+        return f"{self.prefix}logs"
+
+    @property
     def cursor(self) -> str:
         """Hash: graph name to the last tick handled, in ms."""
         return f"{self.prefix}cursor"

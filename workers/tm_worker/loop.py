@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tm.monitor import Pulse
+    from tm.store.records import Claim
     from tm_worker.bell import Bell
     from tm_worker.exchange import Exchange
     from tm_worker.heart import Heart
+    from tm_worker.lines import Lines
     from tm_worker.memory import Watch
     from tm_worker.nursery import Nursery
     from tm_worker.supervisor import Supervisor
@@ -53,6 +55,7 @@ class Loop:
         heart: Heart,
         waker: Waker,
         watch: Watch,
+        lines: Lines,
         *,
         drain: float,
         ready: Callable[[], None],
@@ -61,13 +64,14 @@ class Loop:
         self.pulse: Pulse | None = None  #: where somebody watches
         self._supervisor, self._exchange = supervisor, exchange
         self._nursery, self._bell, self._heart, self._waker = nursery, bell, heart, waker
-        self._watch_memory = watch
+        self._watch_memory, self._lines = watch, lines
         self._drain, self._ready = drain, ready
         self._give_up_at: float | None = None
         self._channels: dict[int, channel.SupervisorEnd] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(nursery, selectors.EVENT_READ, self._on_nursery)
         self._selector.register(waker.fileno(), selectors.EVENT_READ, self._on_wake)
+        lines.attach(self._selector, self._hear_out, self._running)
 
     def run(self, burst: bool = False) -> int:
         """Work. Returns how many attempts were delivered."""
@@ -78,6 +82,7 @@ class Loop:
                 self.pulse.beat()
             self._carry_out(self._supervisor.tick(now))
             self._look_at_memory(now)
+            self._lines.turn(self._supervisor.ended)  # what was printed is there before the result is
             self._carry_out(self._exchange.turn(now))
             if self._exchange.registered and not started:
                 started = True
@@ -96,6 +101,7 @@ class Loop:
         self._bell.drop()
         for each in self._channels.values():
             each.close()
+        self._lines.close()
         self._selector.close()
         return self._exchange.done
 
@@ -128,6 +134,7 @@ class Loop:
         times = [
             self._supervisor.next_time(),
             self._exchange.next_time(now),
+            self._lines.next_time(),
             self._bell.overdue_at(),
             self._watch_memory.next_time(self._supervisor.running()),
             self._give_up_at if self._supervisor.finished else None,
@@ -220,12 +227,15 @@ class Loop:
                 self._watch_memory.died(each.number)
                 self._hear_out(each.number)
                 self._close(each.number)
+                self._lines.died(each.number)
                 if each.number in self._supervisor.executors:
                     log.debug("executor ended", pid=each.pid, exit_code=each.exit_code)
                 self._carry_out(self._supervisor.died(each.number, each.exit_code, each.max_rss, now))
+                self._lines.forget(each.number, self._supervisor.ended)
             else:
                 log.warning("cannot fork an executor, trying again", reason=each.reason)
                 self._close(each.number)
+                self._lines.died(each.number)
                 self._supervisor.unborn(each.number, now)
         if ended:
             log.error("the process that forks executors is gone; giving everything back and ending")
@@ -239,6 +249,11 @@ class Loop:
     def _hear_out(self, number: int) -> None:
         """Read what a dead executor still said: it may have reported before it died."""
         self._on_executor(number)
+
+    def _running(self, number: int) -> Claim | None:
+        """The attempt an executor is at, by what it has reported."""
+        executor = self._supervisor.executors.get(number)
+        return None if executor is None or executor.held is None else executor.held.claim
 
     def _on_executor(self, number: int, events: int = selectors.EVENT_READ) -> None:
         stream = self._channels.get(number)
@@ -315,12 +330,18 @@ class Loop:
             self._watch(run.number, stream)
 
     def _spawn(self, number: int) -> None:
+        pipes: tuple[int, ...] = ()
         try:
-            stream = self._nursery.spawn(number)
+            pipes = self._lines.open(number)
+            stream = self._nursery.spawn(number, pipes)
         except OSError as error:
             log.warning("cannot fork an executor, trying again", reason=error)
+            self._lines.died(number)
             self._supervisor.unborn(number, time.monotonic())
             return
+        finally:
+            for descriptor in pipes:
+                os.close(descriptor)
         self._channels[number] = stream
         self._selector.register(stream, selectors.EVENT_READ, lambda _, ready: self._on_executor(number, ready))
 

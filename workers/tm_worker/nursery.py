@@ -29,7 +29,7 @@ from tm import children
 from tm_worker.channel import SupervisorEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 #: to the nursery: what, number of the executor, signal
 _ORDER = struct.Struct("!BIi")
@@ -37,6 +37,8 @@ _SPAWN, _SIGNAL = 1, 2
 #: from the nursery: what, number, pid or errno, wait status, largest resident size in bytes
 _NEWS = struct.Struct("!BIiiQ")
 _BORN, _DIED, _FAILED = 1, 2, 3
+#: that come with an order
+_MOST_DESCRIPTORS = 8
 #: what terminals and service managers send to everybody
 _FOR_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -81,11 +83,11 @@ class Nursery:
         self.deaths: dict[str, int] = {}  #: executors that ended: "0", another "exit code", or the signal's name
 
     @classmethod
-    def start(cls, body: Callable[[socket.socket], None], warm_up: Callable[[], None]) -> Nursery:
+    def start(cls, body: Callable[..., None], warm_up: Callable[[], None]) -> Nursery:
         """Fork the nursery; call it before anything is connected or started in this process.
 
         Args:
-            body: what an executor does, given its end of the stream to the supervisor.
+            body: what an executor does, given its end of the stream to the supervisor, and what else `spawn` sent.
             warm_up: run once in the nursery before the first fork, for imports that executors share.
         """
         ours, theirs = socket.socketpair()
@@ -112,11 +114,16 @@ class Nursery:
         """For a selector: readable when there is news."""
         return self._control.fileno()
 
-    def spawn(self, number: int) -> SupervisorEnd:
-        """Order an executor; news of its birth follow. OSError when the nursery or descriptors are gone."""
+    def spawn(self, number: int, outputs: Sequence[int] = ()) -> SupervisorEnd:
+        """Order an executor; news of its birth follow. OSError when the nursery or descriptors are gone.
+
+        Args:
+            number: what it is called.
+            outputs: descriptors for it: what becomes its standard output and standard error, then what its body gets.
+        """
         ours, theirs = socket.socketpair()
         try:
-            socket.send_fds(self._control, [_ORDER.pack(_SPAWN, number, 0)], [theirs.fileno()])
+            socket.send_fds(self._control, [_ORDER.pack(_SPAWN, number, 0)], [theirs.fileno(), *outputs])
         except BaseException:
             ours.close()
             raise
@@ -210,7 +217,7 @@ def default_signals() -> None:
 class _Main:
     """The nursery process itself."""
 
-    def __init__(self, control: socket.socket, parent: int, body: Callable[[socket.socket], None]) -> None:
+    def __init__(self, control: socket.socket, parent: int, body: Callable[..., None]) -> None:
         self.control = control
         self.body = body
         self.numbers: dict[int, int] = {}  # pid -> number of the living executors
@@ -254,7 +261,7 @@ class _Main:
 
     def _obey(self) -> bool:
         try:
-            order, descriptors, _, _ = socket.recv_fds(self.control, _ORDER.size, 1)
+            order, descriptors, _, _ = socket.recv_fds(self.control, _ORDER.size, _MOST_DESCRIPTORS)
         except ConnectionError:
             return False
         if not order:
@@ -263,35 +270,37 @@ class _Main:
             order += self.control.recv(_ORDER.size - len(order))
         what, number, signum = _ORDER.unpack(order)
         if what == _SPAWN:
-            self._spawn(number, descriptors[0])
+            self._spawn(number, descriptors)
         elif what == _SIGNAL:
             for pid, living in self.numbers.items():
                 if living == number:
                     _kill_group(pid, signum)
         return True
 
-    def _spawn(self, number: int, descriptor: int) -> None:
+    def _spawn(self, number: int, descriptors: Sequence[int]) -> None:
         nursery = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
-            os.close(descriptor)
+            for descriptor in descriptors:
+                os.close(descriptor)
             self._tell(_FAILED, number, error.errno or errno.EAGAIN)
             return
         if pid == 0:
             try:
-                self._become_executor(descriptor, nursery)
+                self._become_executor(descriptors, nursery)
             except BaseException:  # noqa: BLE001 - an executor never returns into the nursery
                 sys.excepthook(*sys.exc_info())
             finally:
                 os._exit(70)
         with contextlib.suppress(OSError):  # both sides do it, for neither knows who is first
             os.setpgid(pid, pid)
-        os.close(descriptor)
+        for descriptor in descriptors:
+            os.close(descriptor)
         self.numbers[pid] = number
         self._tell(_BORN, number, pid)
 
-    def _become_executor(self, descriptor: int, nursery: int) -> NoReturn:
+    def _become_executor(self, descriptors: Sequence[int], nursery: int) -> NoReturn:
         default_signals()
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
@@ -300,7 +309,11 @@ class _Main:
         self.control.close()
         os.close(self.woken)
         os.close(self.waker)
-        self.body(socket.socket(fileno=descriptor))
+        stream, *others = descriptors
+        for target, descriptor in zip((1, 2), others, strict=False):
+            os.dup2(descriptor, target)
+            os.close(descriptor)
+        self.body(socket.socket(fileno=stream), *others[2:])
         os._exit(0)
 
     def _reap(self) -> None:

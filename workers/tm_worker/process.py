@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tm.graph import AnyTask, Graph
+    from tm_worker.capture import Capture
 
 
 class UnknownTaskError(TaskmasterError):
@@ -46,12 +47,16 @@ class Executor:
     """Runs attempts of the given graphs until the supervisor closes the stream."""
 
     def __init__(
-        self, sock: socket.socket, graphs: Mapping[str, Graph], max_message: int, *, max_memory: int | None = None
+        self, sock: socket.socket, graphs: Mapping[str, Graph], max_message: int,
+        *,
+        max_memory: int | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self.graphs = graphs
         self.max_message = max_message
         self.pid = os.getpid()
         self.channel = ExecutorEnd(_out_of_reach(sock))
+        self.capture = capture
         self.streams = (sys.stdout, sys.stderr)
         self.targets = _targets()
         self.gauge = Gauge(max_memory)
@@ -63,12 +68,17 @@ class Executor:
         while (claim := self.channel.receive()) is not None:
             job, token = claim[0], claim[1]
             began = time.monotonic()
+            if self.capture is not None:
+                self.capture.begin(token, *claim[2:6])
             fields = self._run(claim)
             if os.getpid() != self.pid:  # the task forked, and this is the child coming back from it
                 _leave()
             milliseconds = int((time.monotonic() - began) * 1000)
             # processes it has left running end with this one
-            leaving = self._flush() or has_children() or self.gauge.too_large(milliseconds)
+            spoiled = self._flush()
+            if self.capture is not None:
+                self.capture.end()  # before the report: nobody must see a result whose lines are still to come
+            leaving = spoiled or has_children() or self.gauge.too_large(milliseconds)
             try:
                 self.channel.send(pack([job, token, *fields, milliseconds, leaving]))
             except ConnectionError:

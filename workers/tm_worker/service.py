@@ -54,7 +54,7 @@ def serve(
     loaded = {graph.name: graph for graph in graphs}
     for graph in graphs:
         _ = graph.plan  # built once, here, so that executors share it
-    nursery = Nursery.start(lambda sock: _execute(sock, loaded, settings), _warm_up)
+    nursery = Nursery.start(lambda sock, *readers: _execute(sock, readers, loaded, settings), _warm_up)
     try:
         return _supervise(
             nursery,
@@ -91,10 +91,12 @@ def check_queues(queues: Iterable[str]) -> None:
             raise SettingsError(f"--queue {queue!r} will not do: use 1 to 100 letters, digits, '_', '.' or '-'")
 
 
-def _execute(sock: socket.socket, graphs: dict[str, Graph], settings: Settings) -> None:
+def _execute(sock: socket.socket, readers: tuple[int, int], graphs: dict[str, Graph], settings: Settings) -> None:
+    from tm_worker.capture import Capture
     from tm_worker.process import Executor
 
-    Executor(sock, graphs, settings.max_message, max_memory=_bytes(settings.max_memory)).serve()
+    capture = Capture(readers)
+    Executor(sock, graphs, settings.max_message, max_memory=_bytes(settings.max_memory), capture=capture).serve()
 
 
 def _bytes(mebibytes: int | None) -> int | None:
@@ -103,6 +105,7 @@ def _bytes(mebibytes: int | None) -> int | None:
 
 def _warm_up() -> None:
     """What every executor needs, imported once in the nursery."""
+    import tm_worker.capture
     import tm_worker.process  # noqa: F401
 
 
@@ -123,6 +126,7 @@ def _supervise(
     from tm_worker.bell import Bell
     from tm_worker.exchange import Exchange
     from tm_worker.heart import Heart
+    from tm_worker.lines import lines_of
     from tm_worker.loop import Loop, Waker
     from tm_worker.memory import Watch
     from tm_worker.outage import AWAY
@@ -180,7 +184,8 @@ def _supervise(
             ready()
 
     watch = Watch(_bytes(settings.memory_limit))
-    loop = Loop(supervisor, exchange, nursery, bell, heart, waker, watch, drain=settings.drain, ready=known)
+    lines = lines_of(settings, store, exchange)
+    loop = Loop(supervisor, exchange, nursery, bell, heart, waker, watch, lines, drain=settings.drain, ready=known)
     worker.loop = loop.run
     with contextlib.ExitStack() as watching, waker.catching(signal.SIGTERM, signal.SIGINT):
         if settings.metrics_port is not None:

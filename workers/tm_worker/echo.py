@@ -1,0 +1,162 @@
+"""Shows on this process's own output what tasks print, and never waits for it.
+
+A terminal may stand still (Ctrl-S, a dead connection), a pipe may have no reader. So what is written goes to a
+description of our own that does not block; what it does not take is kept, within bounds, and then left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import stat
+import sys
+import time
+import zlib
+from typing import TYPE_CHECKING
+
+from tm.config import wants_color
+from tm.loglines import Line, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: bytes that wait at most, and how many of them make readers of tasks pause
+MOST, MANY = 1 << 20, 1 << 18
+#: bytes that a pipe or a terminal takes at once when it is ready and cannot be told not to block
+_SURE = 512
+#: seconds after which somebody who takes nothing is not waited for any more
+PATIENCE = 1.0
+_COLORS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+
+
+class Echo:
+    """Writes lines of tasks to standard output and standard error.
+
+    Args:
+        prefixed: each line says which task it is from; else it is as the task wrote it.
+        colored: so that tasks can be told apart.
+    """
+
+    def __init__(self, *, prefixed: bool, colored: bool = False, targets: Mapping[int, int] | None = None) -> None:
+        self.prefixed, self._colored = prefixed, colored
+        self._sinks = {out: _Sink(target) for out, target in (targets or {1: 1, 2: 2}).items()}
+
+    def line(self, line: Line, graph: str, task: str, attempt: int) -> None:
+        """Show a line."""
+        text = line.text
+        if line.stream is Stream.LOG:
+            text = f"{line.level_name.upper()} {line.logger}: {text}"
+        if self.prefixed:
+            text = f"{self._prefix(graph, task, attempt)}{text}"
+        self.raw(1 if line.stream is Stream.STDOUT else 2, text.encode(errors="backslashreplace") + b"\n")
+
+    def raw(self, out: int, data: bytes) -> None:
+        """Show bytes as they are, on standard output (1) or standard error (2)."""
+        sink = self._sinks[out]
+        for other, each in self._sinks.items():
+            if other != out and each.waiting and sink.same_as(each):
+                each.flush()
+        sink.write(data)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits that tasks had better pause; not when nobody takes anything any more."""
+        return any(sink.waiting > MANY and sink.idle < PATIENCE for sink in self._sinks.values())
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `flush` has something to do."""
+        return any(sink.waiting for sink in self._sinks.values())
+
+    def flush(self) -> None:
+        """Write what is taken now."""
+        for sink in self._sinks.values():
+            sink.flush()
+
+    def _prefix(self, graph: str, task: str, attempt: int) -> str:
+        name = f"{graph}/{task}" + (f" #{attempt}" if attempt > 1 else "")
+        if self._colored:
+            return f"\x1b[{_COLORS[zlib.crc32(task.encode()) % len(_COLORS)]}m{name}\x1b[0m | "
+        return f"{name} | "
+
+
+class _Sink:
+    """One descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._blocks = _own(descriptor)
+        self._pending = bytearray()
+        self._left_out = 0
+        self._moved_at = time.monotonic()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pending)
+
+    @property
+    def idle(self) -> float:
+        """Seconds since something was taken."""
+        return time.monotonic() - self._moved_at
+
+    def same_as(self, other: _Sink) -> bool:
+        try:
+            return os.path.sameopenfile(self._descriptor, other._descriptor)
+        except OSError:
+            return False
+
+    def write(self, data: bytes) -> None:
+        if len(self._pending) + len(data) > MOST:
+            self._left_out += data.count(b"\n")
+            return
+        if self._left_out:
+            self._pending += b"tm: %d lines were not shown, for nobody took them; the log has them\n" % self._left_out
+            self._left_out = 0
+        if not self._pending:
+            self._moved_at = time.monotonic()
+        self._pending += data
+        self.flush()
+
+    def flush(self) -> None:
+        before = len(self._pending)
+        while self._pending:
+            try:
+                if self._blocks and not self._ready():
+                    break
+                with memoryview(self._pending) as view:
+                    sent = os.write(self._descriptor, view[:_SURE] if self._blocks else view)
+            except BlockingIOError:
+                break
+            except OSError:
+                sent = len(self._pending)  # nobody is there
+            del self._pending[:sent]
+        if len(self._pending) < before:
+            self._moved_at = time.monotonic()
+
+    def _ready(self) -> bool:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        return bool(poll.poll(0))
+
+
+def _own(descriptor: int) -> tuple[int, bool]:
+    """A descriptor for the same that does not block, and whether it may block after all."""
+    try:
+        kind = os.fstat(descriptor).st_mode
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY), False
+    if stat.S_ISREG(kind):
+        return descriptor, False
+    if sys.platform == "linux" and not stat.S_ISSOCK(kind):
+        # opened again and not duplicated: a duplicate would make whoever shares the terminal not block either
+        with contextlib.suppress(OSError):
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), False
+    return descriptor, True
+
+
+def echo_of(how: str) -> Echo | None:
+    """As the setting says: auto, prefixed, plain or off."""
+    if how == "off":
+        return None
+    terminal = os.isatty(1)
+    return Echo(prefixed=how == "prefixed" or (how == "auto" and terminal), colored=terminal and wants_color())

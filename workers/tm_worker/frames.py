@@ -1,0 +1,109 @@
+"""How lines travel from an executor to its supervisor: frames among whatever else is written to the same pipes.
+
+Standard output and standard error of an executor are two pipes. What subprocesses and C code write there arrives as it
+is. What Python prints and logs goes into the first of them as frames, with time and kind, and in order with the rest.
+A frame begins with a mark, random bytes that open each pipe, and is never longer than what the kernel writes in one
+piece: no other writer can tear it, and no process that dies leaves half of one behind.
+"""
+
+from __future__ import annotations
+
+import select
+import struct
+from dataclasses import dataclass
+
+#: bytes of the mark
+MARK = 8
+#: mark, kind, microseconds since the epoch, bytes that follow
+_HEAD = struct.Struct(f"!{MARK}sBQH")
+#: bytes a frame can carry; POSIX promises 512, Linux and macOS give 4096 and 512
+ROOM = getattr(select, "PIPE_BUF", 512) - _HEAD.size
+
+#: kinds: what comes in between the frames, Python's two streams, a logging record, an attempt begins, it has ended
+RAW, OUT, ERR, LOG, BEGIN, END = range(6)
+
+_LEVEL = struct.Struct("!HB")  # of a logging record: level, bytes of the logger's name
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one frame holds, or what came in between two of them."""
+
+    kind: int
+    at_us: int  #: 0 for what came in between
+    data: bytes
+
+
+def head(mark: bytes, kind: int, at_us: int, size: int) -> bytes:
+    """What stands before the `size` bytes of a frame."""
+    return _HEAD.pack(mark, kind, at_us, size)
+
+
+def pack_record(level: int, logger: str, text: bytes) -> bytes:
+    """A logging record; cut to what fits into one frame."""
+    name = logger.encode(errors="replace")[:255]
+    return (_LEVEL.pack(max(0, min(level, 0xFFFF)), len(name)) + name + text)[:ROOM]
+
+
+def unpack_record(data: bytes) -> tuple[int, str, bytes]:
+    """Level, logger and text."""
+    level, size = _LEVEL.unpack_from(data)
+    name = data[_LEVEL.size : _LEVEL.size + size]
+    return level, name.decode(errors="replace"), data[_LEVEL.size + size :]
+
+
+class Splitter:
+    """Takes what comes out of one pipe apart."""
+
+    def __init__(self) -> None:
+        self._mark = b""
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """The pieces that are complete by now, in order."""
+        if self._rest:
+            data = self._rest + data
+        start = 0
+        if not self._mark:
+            if len(data) < MARK:
+                self._rest = data
+                return []
+            self._mark, start = data[:MARK], MARK
+        pieces: list[Piece] = []
+        size = len(data)
+        while start < size:
+            if not data.startswith(self._mark, start):
+                end = data.find(self._mark, start)
+                if end < 0:
+                    end = size - self._begun(data, start)
+                if end > start:
+                    pieces.append(Piece(RAW, 0, data[start:end]))
+                    start = end
+                if end == size or not data.startswith(self._mark, end):
+                    break
+            if size - start < _HEAD.size:
+                break
+            _, kind, at_us, length = _HEAD.unpack_from(data, start)
+            if not RAW < kind <= END or length > ROOM:  # somebody has written the mark, for whatever reason
+                pieces.append(Piece(RAW, 0, data[start : start + MARK]))
+                start += MARK
+                continue
+            after = start + _HEAD.size + length
+            if after > size:
+                break
+            pieces.append(Piece(kind, at_us, data[start + _HEAD.size : after]))
+            start = after
+        self._rest = data[start:]
+        return pieces
+
+    def left(self) -> bytes:
+        """What is no piece and never will be, for nothing follows."""
+        left, self._rest = self._rest, b""
+        return left if self._mark else b""
+
+    def _begun(self, data: bytes, start: int) -> int:
+        """How many bytes at the end may be the beginning of the mark."""
+        for length in range(min(MARK - 1, len(data) - start), 0, -1):
+            if data.endswith(self._mark[:length]):
+                return length
+        return 0
