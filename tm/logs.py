@@ -20,6 +20,7 @@ from tm.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -47,6 +48,24 @@ def configure(level: str = "info", log_format: str = "text", *, stream: TextIO |
         root.removeHandler(each)
     root.addHandler(handler)
     logging.getLogger("tm").setLevel(LEVELS[level])
+    if log_format == "json":
+        _nothing_else_is_said()
+
+
+def _nothing_else_is_said() -> None:
+    """Who reads lines as JSON gets no other ones: what Python itself would say goes through the log."""
+    import threading
+
+    logging.captureWarnings(True)
+    sys.excepthook = _unforeseen
+    threading.excepthook = lambda args: _unforeseen(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _unforeseen(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return  # whoever pressed Ctrl-C knows
+    about = (kind, error or kind(), traceback)
+    logging.getLogger("tm").critical("an error nobody foresaw", exc_info=about)
 
 
 def get_logger(name: str) -> Log:

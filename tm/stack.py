@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tm.embedded import EmbeddedServer
     from tm.graph import Graph
 
+log = logs.get_logger("stack")
+
 #: seconds between the restarts of a service that keeps dying; it counts as well after as long as the last of them
 BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 #: seconds; `timeout` and its like signal a process and its group: nobody presses Ctrl-C twice so fast
@@ -142,6 +144,8 @@ class Stack:
         Raises:
             RefusedError: another stack owns the directory; the message names it.
         """
+        if self.settings.log_format == "json":
+            logs.configure("info", "json")
         bystanders = children.children()
         children.adopt_orphans()
         with children.Signals() as signals:
@@ -170,7 +174,7 @@ class Stack:
         if front is not None:
             self._front = children.fork(lambda: self._watch_run(front), "tm-run")
         elif not self.quiet:
-            _say(*greeting(self.graphs, self.scheduled, self.settings, datetime.now(UTC)))
+            self._say(*greeting(self.graphs, self.scheduled, self.settings, datetime.now(UTC)))
 
     # what the children do
 
@@ -241,7 +245,7 @@ class Stack:
 
     def _drain(self) -> None:
         self._phase = Phase.DRAINING
-        _say(farewell(self._open_runs(), shared=self.settings.url is not None))
+        self._say(farewell(self._open_runs(), shared=self.settings.url is not None))
         if self.settings.url is not None:
             # on a shared server others may start runs for ever; what is left then is theirs to finish
             self._patience_ends = time.monotonic() + self.settings.drain
@@ -261,7 +265,7 @@ class Stack:
         for service in (self._scheduler, self._worker):
             if (code := service.ended()) is not None and not self._may_end(service):
                 delay = service.restart_later()
-                _say(f"{service.name} ended ({children.describe_exit(code)}); starting it again in {delay:g} s")
+                self._say(f"{service.name} ended ({children.describe_exit(code)}); starting it again in {delay:g} s")
             if service.restart_at is not None and time.monotonic() >= service.restart_at:
                 self._vacate_leadership()
                 service.start()
@@ -312,9 +316,9 @@ class Stack:
         up = self._server.ensure_running()
         self._server_check_at = None if up else time.monotonic() + 0.1
         if self._server.problem and self._server.problem != problem:
-            _say(f"the server is down: {self._server.problem}; starting it again")
+            self._say(f"the server is down: {self._server.problem}; starting it again")
         elif self._server.restarts > restarts:
-            _say("the server is up again")
+            self._say("the server is up again")
 
     def _known(self) -> set[int]:
         """Children that somebody waits for by pid."""
@@ -330,6 +334,15 @@ class Stack:
         """
         if self._server is not None and self._scheduler.pid is None:
             _ask(self._server.socket, "HSET", f"{Keys(self.settings.namespace).prefix}leader", "id", "", "until", "0")
+
+    def _say(self, *lines: str) -> None:
+        """Tell whoever started us; with JSON logs, as one of their lines."""
+        if self.settings.log_format == "json":
+            for line in filter(None, map(str.strip, lines)):
+                log.info(line)
+            return
+        with contextlib.suppress(OSError):  # the terminal may be gone, the work goes on
+            print(*lines, sep="\n", file=sys.stderr, flush=True)
 
     def _open_runs(self) -> int | None:
         """How many runs of our graphs are open, asked in plain words: this process has no Redis client."""
@@ -351,8 +364,3 @@ def _ask(path: Path, *words: str) -> int | None:
             return int(connection.recv(64).removeprefix(b":"))
         except (OSError, ValueError):
             return None
-
-
-def _say(*lines: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal may be gone, the work goes on
-        print(*lines, sep="\n", file=sys.stderr, flush=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import sys
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -96,7 +95,7 @@ def serve(
                     watching.enter_context(_watched(settings, loop, scheduler, archiving, signals, tally))
                 return loop.run(ready or (lambda: None))
         except SettingsError as error:  # what only shows when it is put to use
-            print(f"tm-scheduler: {error}", file=sys.stderr)
+            log.error("cannot start", reason=error)  # noqa: TRY400 - the traceback would tell nobody anything
             return error.exit_code
         finally:
             _resign(scheduler)

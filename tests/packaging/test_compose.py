@@ -55,6 +55,15 @@ def test_a_worker_gets_the_time_it_takes_to_drain() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
+def test_services_are_watched_from_outside_their_container(name: str) -> None:
+    service = SERVICES[name]
+    port = service["environment"]["TM_METRICS_PORT"]
+    assert service["environment"]["TM_METRICS_HOST"] == "0.0.0.0"
+    assert f"http://127.0.0.1:{port}/healthz" in service["healthcheck"]["test"][-1]
+    assert f"port: {port}" in (ROOT / "docs" / "how-to" / "monitor.md").read_text()
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_images_run_as_somebody_else_than_root_and_without_tools_for_developers(name: str) -> None:
     instructions = [line.split(maxsplit=1) for line in DOCKERFILES[name].read_text().splitlines() if line[:1].isupper()]
     words = [instruction for instruction, _ in instructions]
@@ -117,10 +126,17 @@ class Service:
             for host, address in hosts.items():
                 text = text.replace(host, address)
             environment[variable] = text
+        # a container has its ports to itself
+        self.port = environment["TM_METRICS_PORT"] = str(free_port())
+        self.check = [part.replace(":9100/", f":{self.port}/") for part in service["healthcheck"]["test"][1:]]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=volumes["/data"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+
+    def is_healthy(self) -> bool:
+        """As `docker compose ps` finds out."""
+        return subprocess.run([BIN / self.check[0], *self.check[1:]], capture_output=True, check=False).returncode == 0
 
     def end(self) -> int:
         """As `docker compose stop` does."""
@@ -178,10 +194,12 @@ def test_the_composed_services_run_a_graph_and_end_in_good_order(tmp_path: Path)
         try:
             wait_for(lambda: "success" in tm("runs", "composed"), "a composed run to succeed", 60, 0.5)
             assert client.scard("rq:workers") == 2
+            assert [service.is_healthy() for service in services] == [True, True, True]
             assert [service.end() for service in services] == [0, 0, 0]
         except (AssertionError, subprocess.TimeoutExpired) as error:
             error.add_note(logs())
             raise
+        assert not services[0].is_healthy(), "the check can fail"
         assert client.scard("rq:workers") == 0
         assert client.config_get("appendonly") == {"appendonly": "yes"}
 

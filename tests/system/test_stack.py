@@ -119,6 +119,27 @@ def test_it_says_what_it_runs_prints_what_tasks_print_and_ends_on_ctrl_c(place: 
     assert set(place.states()) == {"success"}
 
 
+def test_with_json_logs_all_that_is_not_printed_by_tasks_is_a_line_of_json(place: Place) -> None:
+    place.write(TICKING)
+    with place.start("python", "my_graph.py", TM_LOG_FORMAT="json", TM_METRICS_PORT="0") as terminal:
+        terminal.shows("hello from a task")
+        worker = next(line.split()[0] for line in place.processes() if comm(line.split()[0]) == "tm-worker")
+        os.kill(int(worker), signal.SIGKILL)
+        terminal.shows("worker ended (killed by SIGKILL); starting it again")
+        assert terminal.interrupt() == 0
+    said = [json.loads(line) for line in terminal.lines if line != "hello from a task"]
+    assert {"at", "level", "part", "event"} <= said[0].keys()
+    assert {each["part"] for each in said} >= {"stack"}
+    place.left_alone()
+
+
+def comm(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def test_the_first_ctrl_c_waits_for_the_whole_running_graph(place: Place) -> None:
     place.write(SLOW)
     with place.start("python", "my_graph.py") as terminal:

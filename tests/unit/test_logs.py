@@ -108,6 +108,36 @@ def test_event_may_hold_a_percent_sign_and_fields_any_name(said):
     assert said.lines[0].endswith("disk 100% full  event=x message=y name=z self=1")
 
 
+def test_with_json_whatever_python_itself_says_is_a_line_of_json_too():
+    code = """
+import sys, threading, warnings
+from tm.logs import configure, get_logger
+configure("info", "json")
+warnings.warn("old", DeprecationWarning, stacklevel=1)
+warnings.warn("look out", UserWarning, stacklevel=1)
+def fail():
+    raise ValueError("in a thread, redis://u:hunter2@h")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+try:
+    1 / 0
+except ZeroDivisionError:
+    get_logger("worker").exception("two\\nlines")
+raise KeyError("at the end")
+"""
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "hunter2" not in done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["level"] for line in lines] == ["warning", "warning", "critical", "error", "critical"]
+    assert "look out" in lines[1]["event"]
+    assert lines[2]["traceback"].endswith("ValueError: in a thread, redis://u:***@h")
+    assert lines[3]["event"] == "two\\nlines"
+    assert "ZeroDivisionError" in lines[3]["traceback"]
+    assert lines[4]["traceback"].endswith("KeyError: 'at the end'")
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_no_password_gets_out(said, log_format):
     said.configure("info", log_format)

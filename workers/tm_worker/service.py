@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -68,7 +67,9 @@ def serve(
             ready=ready,
         )
     except SettingsError as error:  # what only shows when it is put to use
-        print(f"tm-worker: {error}", file=sys.stderr)
+        from tm.logs import get_logger
+
+        get_logger("worker").error("cannot start", reason=error)
         return error.exit_code
     finally:
         nursery.close()
