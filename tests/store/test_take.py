@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 import redis.exceptions
 
-from tests.store.stage import CHAIN, DIAMOND, LEASE, SINGLE, fan, pack, plan
+from tests.store.stage import CHAIN, DIAMOND, LEASE, SINGLE, Stage, fan, pack, plan
 from tm.events import AttemptEnded
 from tm.states import Outcome, RunState
 from tm.store.records import NewRun
 
 if TYPE_CHECKING:
-    from tests.store.stage import Stage
+    from tests.servers import Server
+    from tm.store.records import Claim
 
 
 def runs(stage: Stage, *names: str, graph: str = "g", **more: object) -> None:
@@ -161,6 +162,32 @@ def test_the_same_ask_again_gets_what_it_was_given(stage: Stage) -> None:
         )
     assert stage.snapshot() == before
     assert other.job not in {claim.job for claim in given}
+
+
+def test_a_server_that_was_started_meanwhile_searches_the_leases_and_not_all_of_them(own_server: Server) -> None:
+    def restarted() -> Stage:
+        own_server.stop()
+        own_server.start()
+        return Stage(own_server.client())
+
+    stage = Stage(own_server.client())
+    runs(stage, *(f"r{n}" for n in range(2202)))
+    ask = stage.ask(2, lease_ms=2 * LEASE)
+    given = stage.store.take(ask).claims
+    again = dataclasses.replace(ask, again=True)
+    stage.offer("g", worker="other")
+    others: list[Claim] = []
+    while claims := stage.store.take(stage.ask(256, worker="other")).claims:
+        others += claims
+    assert len(others) == 2200
+    stage = restarted()
+    assert {claim.job for claim in stage.store.take(again).claims} == {claim.job for claim in given}
+    stage.store.beat(3 * LEASE, [(claim.job, claim.token) for claim in others])
+    stage = restarted()
+    assert stage.store.take(again).claims == [], "behind 2,000 that run longer; they are lost with their lease"
+    stage.later(3 * LEASE)
+    stage.store.reap()
+    assert {event.outcome for event in stage.told(AttemptEnded)} == {"lost"}
 
 
 def test_an_ask_that_was_never_heard_is_answered_when_it_is_repeated(stage: Stage) -> None:
