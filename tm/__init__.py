@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tm.errors import Fail, Skip, TaskmasterError
 
 if TYPE_CHECKING:
+    from tm.callbacks import CallbackEvent
     from tm.context import Context, get_context
     from tm.executor import Executor
     from tm.graph import Graph
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "CallbackEvent",
     "Context",
     "Executor",
     "Fail",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "CallbackEvent": "tm.callbacks",
     "Context": "tm.context",
     "Executor": "tm.executor",
     "Graph": "tm.graph",

@@ -64,6 +64,7 @@ class Settings:
     processes: int = field(default_factory=_default_processes)  #: executor processes of one worker
     result_ttl: float = 600.0  #: seconds a closed run stays in the server, its result with it
     failed_ttl: float = 604_800.0  #: seconds a run that did not succeed stays there, to be retried
+    callback_timeout: float = 30.0  #: seconds a callback may take
     max_message: int = 1 << 20  #: bytes one value may have as a message inside the server
     max_memory: int | None = None  #: MiB; an executor process that is larger after an attempt is replaced
     memory_limit: int | None = None  #: MiB; an attempt whose processes are larger is ended while it runs
@@ -427,6 +428,14 @@ _TABLE = (
         allowed="seconds above 0, such as 604800",
         default="604800, which is 7 days",
         meaning="How long a run that did not succeed stays in the server with its messages, so that it can be retried.",
+    ),
+    _Setting(
+        field="callback_timeout",
+        variable="TM_CALLBACK_TIMEOUT",
+        parse=_seconds(zero=False),
+        allowed="seconds above 0, such as 30",
+        default="30",
+        meaning="How long the callbacks of one event may take; then their process is ended, as that of a task is.",
     ),
     _Setting(
         field="max_message",

@@ -107,10 +107,27 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackEnded:
+    """The functions that were to be told something have been called, or will not be called again."""
+
+    run: str
+    graph: str
+    task: str  #: whose callbacks; empty for those of the graph
+    kind: str  #: success, failure, retry, deadline
+    id: str  #: of what they were told; unlike any other
+    outcome: str  #: success, failed, timed_out, killed, or lost: with too many workers that were to call them
+    worker: str
+    deliveries: int  #: above 1 when workers vanished that may have called them before
+    ms: int
+    error: bytes  #: msgpack map, as of an attempt; empty when all went well
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownEvent:
     """An entry that this version cannot read, kept apart so that it never holds up what comes after it."""
 
     problem: str
 
 
-Event = RunCreated | AttemptEnded | TaskClosed | TasksKept | TaskMarked | RunEnded | UnknownEvent
+Event = RunCreated | AttemptEnded | TaskClosed | TasksKept | TaskMarked | RunEnded | CallbackEnded | UnknownEvent

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tm import configfile, parameters, topology
+from tm import callbacks, configfile, parameters, topology
 from tm.errors import (
     CycleError,
     DefinitionError,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from zoneinfo import ZoneInfo
 
+    from tm.callbacks import Callback
     from tm.client import RunHandle
     from tm.cron import Expression
 
@@ -53,6 +54,9 @@ class Graph:
             "allow" as with "queue"); by default 1, and with "allow" any number may be open. `tm trigger` and
             `tm backfill` heed it, `submit` and `tm run` do not.
         timeout: seconds a whole run may take.
+        on_success: a function, or several, called with a `tm.CallbackEvent` after a run has succeeded. A worker calls
+            it; nothing waits for it, and what it raises fails nothing.
+        on_failure: the same after a run that ended otherwise: failed, timed out, cancelled.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class Graph:
         overlap: str = "allow",
         max_active_runs: int | None = None,
         timeout: float | None = None,
+        on_success: Callback | Sequence[Callback] | None = None,
+        on_failure: Callback | Sequence[Callback] | None = None,
     ) -> None:
         if not isinstance(name, str) or not GRAPH_NAME.fullmatch(name):
             raise DefinitionError(
@@ -88,6 +94,7 @@ class Graph:
         self.misfire, self.misfire_window = misfire, misfire_window
         self.overlap, self.timeout = overlap, timeout
         self.max_active_runs = max_active_runs
+        self.callbacks = callbacks.collect(f"graph {name!r}", success=on_success, failure=on_failure)
         self.file = _caller_file()
         self.config = None if config is None else (self.file.parent / config)
         self.tasks: dict[str, AnyTask] = {}
@@ -185,13 +192,17 @@ class Graph:
                 queue=self.tasks[name].queue,
                 timeout=self.tasks[name].timeout,
                 retry=self.tasks[name].retry,
+                calls=tuple(self.tasks[name].callbacks),
             )
             for name in names
         )
         digest = hashlib.blake2s(repr((self.name, tasks, self.timeout)).encode(), digest_size=8)
         for name in names:
             digest.update(self.tasks[name].code_digest)
-        return Plan(graph=self.name, version=digest.hexdigest(), tasks=tasks, timeout=self.timeout)
+        calls = tuple(self.callbacks)
+        if told := [(task.name, task.calls) for task in tasks if task.calls] or calls:
+            digest.update(repr((told, calls)).encode())
+        return Plan(graph=self.name, version=digest.hexdigest(), tasks=tasks, timeout=self.timeout, calls=calls)
 
     def _check_parameters(self) -> None:
         roots = [self.tasks[name] for name, parents in self._parents.items() if not parents]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tm import configfile
+from tm.callbacks import Teller
 from tm.clock import Clock, SystemClock
 from tm.context import Context, running
 from tm.errors import Fail, Skip
@@ -49,6 +51,7 @@ class _InProcessRun:
         self._waiting: list[tuple[float, Due]] = []
         self._failure: Exception | None = None
         self._closed: Close | None = None
+        self._teller = Teller(graph, self._id, kwargs, self._clock.now) if plan.has_callbacks else None
 
     def to_the_end(self) -> Any:
         self._advance(Begun())
@@ -57,6 +60,8 @@ class _InProcessRun:
                 self._attempt(*self._ready.popleft())
             else:
                 self._wait_for_retry()
+        if self._teller is not None:
+            self._teller.run_ended(self._closed.state, self._values.get(len(self._names) - 1))
         if self._failure is not None:
             raise self._failure
         return self._values.get(len(self._names) - 1)
@@ -81,10 +86,11 @@ class _InProcessRun:
 
     def _attempt(self, node: int, attempt: int) -> None:
         self._advance(Claimed(node, attempt, _HERE))
+        began = self._clock.now() if self._teller is not None else None
         try:
             with running(self._context(node, attempt)):
                 value = self._call(node)
-        except Skip:
+        except Skip:  # of this neither success nor failure is told
             self._advance(Ended(node, attempt, _HERE, Outcome.SKIPPED))
         except Exception as error:  # noqa: BLE001 - whatever a task raises decides over its retry
             task = self._tasks[node]
@@ -94,9 +100,18 @@ class _InProcessRun:
                 tries = task.retry.retries + 1
                 error.add_note(f"in task {task.name!r} of graph {self._graph.name!r}, attempt {attempt} of {tries}")
                 self._failure = error
+            self._tell(node, attempt, began, error=error)
         else:
             self._values[node] = value
             self._advance(Ended(node, attempt, _HERE, Outcome.SUCCESS))
+            self._tell(node, attempt, began, value=value)
+
+    def _tell(self, node: int, attempt: int, began: datetime | None, **about: Any) -> None:
+        if self._teller is None or began is None:
+            return
+        next_at = next((datetime.fromtimestamp(at, UTC) for at, due in self._waiting if due.node == node), None)
+        state = self._run.task_state(node)
+        self._teller.attempt_ended(self._tasks[node], attempt, state, began=began, next_at=next_at, **about)
 
     def _context(self, node: int, attempt: int) -> Context:
         return Context(

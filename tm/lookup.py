@@ -168,7 +168,7 @@ class Lookup:
         if self._store is not None:
             with reaching(self._where):
                 view = self._store.run(run)
-            live, pinned = (runinfo.from_view(view), view.pinned) if view else (None, False)
+            live, pinned = (runinfo.from_view(view), view.pinned or view.noticed) if view else (None, False)
         if live is not None and not pinned and not any(runinfo.has_past(task) for task in live.tasks):
             return live  # the history has nothing to add
         filed = self._filed(run)
@@ -183,7 +183,9 @@ class Lookup:
             return None
         if row.id != run:
             return None
-        return runinfo.from_rows(row, self._history.task_runs(run), self._history.attempts(run))
+        return runinfo.from_rows(
+            row, self._history.task_runs(run), self._history.attempts(run), self._history.notices(run)
+        )
 
     def _resolve(self, name: str) -> str | None:
         graph, at, which = name.rpartition("@")

@@ -17,6 +17,8 @@ class TaskPlan:
     queue: str = "default"
     timeout: float | None = None  #: seconds one attempt may take
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    #: kinds of events that its callbacks want; not in the repr, of which versions are made: most tasks have none
+    calls: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,13 @@ class Plan:
     version: str  #: digest of the structure, the rules and the code of the tasks
     tasks: tuple[TaskPlan, ...]  #: in topological order, so the last one gives the run's result
     timeout: float | None = None  #: seconds a whole run may take
+    deadline: float | None = None  #: seconds after which a run that is still open is late
+    calls: tuple[str, ...] = ()  #: kinds of events of its runs that callbacks want
+
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether workers are to be ready for callbacks of this graph."""
+        return bool(self.calls) or any(task.calls for task in self.tasks)
 
     @property
     def roots(self) -> tuple[int, ...]:

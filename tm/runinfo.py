@@ -12,7 +12,7 @@ from tm.states import FINAL_RUN_STATES, FINAL_TASK_STATES, Outcome, RunState, Ta
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tm.history import AttemptRow, RunDetail, RunRow, TaskRunRow
+    from tm.history import AttemptRow, NoticeRow, RunDetail, RunRow, TaskRunRow
     from tm.store.records import RunView, TaskRunView
 
 #: states of a task that make its run fail
@@ -58,6 +58,19 @@ class TaskInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeInfo:
+    """Who was told of a run and how that went, or an alarm."""
+
+    kind: str  #: callback, deadline
+    task: str  #: whose callback; empty for those of the graph
+    what: str  #: such as on_failure
+    outcome: str
+    at: datetime
+    message: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """One execution of a graph."""
 
@@ -75,6 +88,7 @@ class RunInfo:
     config: str = ""
     retry_of: str = ""  #: the run it repairs
     tasks: tuple[TaskInfo, ...] = ()  #: in topological order; empty in lists
+    notices: tuple[NoticeInfo, ...] = ()  #: who was told of it, and alarms, as far as history knows; empty in lists
 
     @property
     def culprit(self) -> tuple[TaskInfo, AttemptInfo, ErrorInfo] | None:
@@ -148,7 +162,9 @@ def from_row(row: RunRow) -> RunInfo:
     )
 
 
-def from_rows(run: RunDetail, tasks: Sequence[TaskRunRow], attempts: Sequence[AttemptRow]) -> RunInfo:
+def from_rows(
+    run: RunDetail, tasks: Sequence[TaskRunRow], attempts: Sequence[AttemptRow], notices: Sequence[NoticeRow] = ()
+) -> RunInfo:
     """A run as the history has it, with all attempts of its tasks."""
     return replace(
         from_row(run),
@@ -167,6 +183,18 @@ def from_rows(run: RunDetail, tasks: Sequence[TaskRunRow], attempts: Sequence[At
             )
             for task in tasks
         ),
+        notices=tuple(
+            NoticeInfo(
+                kind=each.kind,
+                task=each.task,
+                what=each.what,
+                outcome=each.outcome,
+                at=each.at,
+                message=each.message or "",
+                traceback=each.traceback or "",
+            )
+            for each in notices
+        ),
     )
 
 
@@ -182,7 +210,8 @@ def has_past(task: TaskInfo) -> bool:
 def both(live: RunInfo, filed: RunInfo) -> RunInfo:
     """The server's word on states, the history's on attempts that have ended."""
     known = {task.name: task for task in filed.tasks}
-    return replace(live, tasks=tuple(_joined(task, known.get(task.name)) for task in live.tasks))
+    tasks = tuple(_joined(task, known.get(task.name)) for task in live.tasks)
+    return replace(live, tasks=tasks, notices=filed.notices)
 
 
 def graph(name: str, announced: Mapping[str, Any], total: int, recent: Sequence[RunInfo]) -> GraphInfo:

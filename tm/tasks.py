@@ -8,12 +8,15 @@ import inspect
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
+from tm import callbacks
 from tm.errors import DefinitionError
 from tm.ids import QUEUE_NAME
 from tm.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tm.callbacks import Callback, Callbacks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +34,7 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        callbacks: Callbacks | None = None,
     ) -> None:
         if not callable(function):
             raise DefinitionError(f"@task needs a function, not {function!r}; write @task() above a def")
@@ -52,6 +56,7 @@ class Task(Generic[P, R]):
         self.timeout = timeout
         self.retry = retry or RetryPolicy()
         self.retry_on = retry_on
+        self.callbacks = callbacks or {}
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -119,6 +124,9 @@ def task(
     timeout: float | None = None,
     queue: str = "default",
     name: str | None = None,
+    on_success: Callback | Sequence[Callback] | None = None,
+    on_failure: Callback | Sequence[Callback] | None = None,
+    on_retry: Callback | Sequence[Callback] | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(
     function: Callable[P, R] | None = None,
@@ -133,6 +141,9 @@ def task(
     timeout: float | None = None,
     queue: str = "default",
     name: str | None = None,
+    on_success: Callback | Sequence[Callback] | None = None,
+    on_failure: Callback | Sequence[Callback] | None = None,
+    on_retry: Callback | Sequence[Callback] | None = None,
 ) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function a task.
 
@@ -147,6 +158,10 @@ def task(
         timeout: seconds one attempt may take; workers end it from outside. In-process calls do not enforce it.
         queue: the queue in which attempts wait for a worker.
         name: another name than the function's; children receive the result under it.
+        on_success: a function, or several, called with a `tm.CallbackEvent` after the task has succeeded. A worker
+            calls it; nothing waits for it, and what it raises fails nothing.
+        on_failure: the same after it has failed for good, timed out, was quarantined, or was cancelled while it ran.
+        on_retry: the same after an attempt that another one follows.
     """
 
     def wrap(inner: Callable[P, R]) -> Task[P, R]:
@@ -157,7 +172,13 @@ def task(
             max_retry_delay=max_retry_delay,
             jitter=jitter,
         )
-        return Task(inner, name=name, queue=queue, timeout=timeout, retry=policy, retry_on=retry_on)
+        calls = callbacks.collect(
+            f"task {name or getattr(inner, '__name__', inner)!r}",
+            success=on_success,
+            failure=on_failure,
+            retry=on_retry,
+        )
+        return Task(inner, name=name, queue=queue, timeout=timeout, retry=policy, retry_on=retry_on, callbacks=calls)
 
     return wrap if function is None else wrap(function)
 

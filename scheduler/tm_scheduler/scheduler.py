@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tm import callbacks
 from tm.clock import from_ms
+from tm.ids import slug
 from tm.logs import get_logger
 from tm_scheduler.clock import ServerClock
 from tm_scheduler.leader import TTL_MS, Leader
@@ -116,11 +118,16 @@ class Scheduler:
         return left
 
     def has_open_runs(self) -> bool:
-        """Whether runs of our graphs have not ended; a standby is not responsible for any.
+        """Whether runs of our graphs have not ended, or callbacks of them wait; a standby is not responsible for any.
 
         Runs of other graphs, left over from another file or run by others, are nothing we could wait for.
         """
-        return self.leading and any(self._store.open_runs(graph.name) for graph in self._graphs)
+        if not self.leading:
+            return False
+        telling = tuple(f"{slug(graph.name)}-" for graph in self._graphs if graph.plan.has_callbacks)
+        if telling and any(job.startswith(telling) for job in self._store.waiting(callbacks.QUEUE)):
+            return True
+        return any(self._store.open_runs(graph.name) for graph in self._graphs)
 
     def interrupted(self) -> None:
         """The server was away: look at everything afresh, and give workers time to be heard of again."""

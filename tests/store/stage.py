@@ -32,6 +32,9 @@ def plan(
     graph: str = "g",
     version: str = "",
     timeout: float | None = None,
+    deadline: float | None = None,
+    calls: Iterable[str] = (),
+    task_calls: Iterable[str] = (),
     **rules: Any,
 ) -> Plan:
     """A plan from names and their parents, in order; `rules` (retries, queue, timeout_of_tasks...) hold for all tasks."""
@@ -42,6 +45,8 @@ def plan(
         graph=graph,
         version=version or f"v{next(_versions)}",
         timeout=timeout,
+        deadline=deadline,
+        calls=tuple(calls),
         tasks=tuple(
             TaskPlan(
                 name=name,
@@ -49,6 +54,7 @@ def plan(
                 children=tuple(names.index(child) for child in names if name in tasks[child]),
                 queue=queues[name],
                 timeout=task_timeout,
+                calls=tuple(task_calls),
                 retry=RetryPolicy(**rules),
             )
             for name in names

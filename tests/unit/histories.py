@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tm.events import AttemptEnded, RunCreated, RunEnded, TaskClosed
+from tm.events import AttemptEnded, CallbackEnded, RunCreated, RunEnded, TaskClosed
 from tm.states import Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
@@ -54,6 +54,22 @@ def closed(run: str = "etl-1", node: int = 2, **fields: Any) -> TaskClosed:
         "at": T0 + 900,
     }
     return TaskClosed(run=run, node=node, **usual | fields)
+
+
+def told(run: str = "etl-1", **fields: Any) -> CallbackEnded:
+    usual: dict[str, Any] = {
+        "graph": "etl",
+        "task": "load",
+        "kind": "failure",
+        "id": f"{run}_1_1_failure",
+        "outcome": "failed",
+        "worker": "w1",
+        "deliveries": 1,
+        "ms": 3,
+        "error": b"",
+        "at": T0 + 1100,
+    }
+    return CallbackEnded(run=run, **usual | fields)
 
 
 def ended(run: str = "etl-1", state: RunState = RunState.SUCCESS, at: int = T0 + 1000, **fields: Any) -> RunEnded:

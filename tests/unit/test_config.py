@@ -63,6 +63,7 @@ def test_without_an_environment_everything_is_on_this_machine(tmp_path, monkeypa
         ("TM_PROCESSES", "4", "processes", 4),
         ("TM_RESULT_TTL", "60", "result_ttl", 60.0),
         ("TM_FAILED_TTL", "60", "failed_ttl", 60.0),
+        ("TM_CALLBACK_TIMEOUT", "5", "callback_timeout", 5.0),
         ("TM_MAX_MESSAGE", "65536", "max_message", 65536),
         ("TM_MAX_MESSAGE", "2MiB", "max_message", 2 << 20),
         ("TM_LOG_LEVEL", "WARNING", "log_level", "warning"),

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
-from tests.unit.histories import T0, attempt, closed, created, ended, numbered
+from tests.unit.histories import T0, attempt, closed, created, ended, numbered, told
 from tm import codec
 from tm.clock import from_ms
 from tm.errors import NotFoundError
@@ -308,3 +308,16 @@ def test_the_versions_of_a_graph(busy: History) -> None:
 
 def test_an_empty_history_answers_too(history: History) -> None:
     assert (history.runs(), history.graphs(), history.task_runs("x"), history.attempts("x")) == ([], [], [], [])
+
+
+def test_who_was_told_is_kept_with_the_run_and_makes_no_ghost_of_one(history: History) -> None:
+    error = codec.encode({"type": "SMTPError", "message": "no such host", "traceback": "Traceback ..."})
+    history.record(numbered(created(), ended(), told(error=error), told("nobody"), told(task="", kind="success")))
+    notices = history.notices("etl-1")
+    assert [(each.kind, each.task, each.what, each.outcome) for each in notices] == [
+        ("callback", "load", "on_failure", "failed"),
+        ("callback", "", "on_success", "failed"),
+    ]
+    assert (notices[0].message, notices[0].traceback) == ("SMTPError: no such host", "Traceback ...")
+    assert history.notices("nobody") == []
+    assert [run.id for run in history.runs()] == ["etl-1"]

@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-from tests.unit.histories import created, ended, locked, numbered
+from tests.unit.histories import created, ended, locked, numbered, told
 from tm.errors import NotFoundError, RefusedError, SettingsError, UnavailableError
 from tm.history import History, open_history
 from tm.history.schema import metadata
@@ -188,17 +188,24 @@ def test_a_file_deleted_while_in_use_is_begun_anew(history: History, path: Path)
     assert sql(path, "PRAGMA integrity_check") == [("ok",)]
 
 
+#: what later versions added to the tables of version 3
+LATER = ("DROP TABLE notices", "DROP TABLE IF EXISTS log_chunks")
+
+
 def test_a_newer_schema_is_refused(history: History, path: Path) -> None:
     history.close()
     sql(path, "UPDATE meta SET value = '99' WHERE key = 'schema'")
-    with pytest.raises(RefusedError, match="has tables of version 99, this Taskmaster knows 3; upgrade Taskmaster"):
+    with pytest.raises(RefusedError, match="has tables of version 99, this Taskmaster knows 4; upgrade Taskmaster"):
         history.runs()
 
 
 def test_tables_of_version_1_are_brought_up_to_date(history: History, path: Path) -> None:
     history.record([("1-0", created())], source="a")
     history.close()
-    drops = ("ALTER TABLE runs DROP COLUMN source", "ALTER TABLE runs DROP COLUMN retry_of", "DROP TABLE marks")
+    drops = (
+        *("ALTER TABLE runs DROP COLUMN source", "ALTER TABLE runs DROP COLUMN retry_of"),
+        *("DROP TABLE marks", "DROP TABLE notices", "DROP TABLE log_chunks"),
+    )
     sql(path, *drops, "UPDATE meta SET value = '1' WHERE key = 'schema'")
     assert [row.id for row in history.runs()] == ["etl-1"]
     history.record([("2-0", created("etl-2"))], source="a")
@@ -208,10 +215,25 @@ def test_tables_of_version_1_are_brought_up_to_date(history: History, path: Path
 def test_tables_of_version_2_are_brought_up_to_date(history: History, path: Path) -> None:
     history.record([("1-0", created())], source="a")
     history.close()
-    drops = ("ALTER TABLE runs DROP COLUMN retry_of", "DROP TABLE marks")
+    drops = ("ALTER TABLE runs DROP COLUMN retry_of", "DROP TABLE marks", "DROP TABLE notices", "DROP TABLE log_chunks")
     sql(path, *drops, "UPDATE meta SET value = '2' WHERE key = 'schema'")
     assert [row.retry_of for row in history.runs()] == [""]
     assert history.marks("etl-1") == []
+
+
+def test_tables_of_version_3_are_brought_up_to_date(history: History, path: Path) -> None:
+    history.record([("1-0", created())], source="a")
+    history.close()
+    sql(path, "DROP TABLE notices", "DROP TABLE log_chunks", "UPDATE meta SET value = '3' WHERE key = 'schema'")
+    history.record([("2-0", told())], source="a")
+    assert [row.outcome for row in history.notices("etl-1")] == ["failed"]
+
+
+def test_tables_of_version_4_are_brought_up_to_date(history: History, path: Path) -> None:
+    history.record([("1-0", created())], source="a")
+    history.close()
+    sql(path, "DROP TABLE log_chunks", "UPDATE meta SET value = '4' WHERE key = 'schema'")
+    assert history.logs("etl-1") == []
 
 
 def test_tables_of_somebody_else_are_left_alone(path: Path) -> None:

@@ -14,7 +14,7 @@ from tm.clock import from_ms
 
 if TYPE_CHECKING:
     from tm.reasons import Reason
-    from tm.runinfo import AttemptInfo, RunInfo, TaskInfo
+    from tm.runinfo import AttemptInfo, NoticeInfo, RunInfo, TaskInfo
     from tm.store.records import Pause
 
 
@@ -39,6 +39,7 @@ def run_document(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
             "params": value(run.params) if run.params else {},
             "config": run.config or None,
             "tasks": [task_document(task) for task in run.tasks],
+            "notices": [notice_document(notice) for notice in run.notices],
         }
     return document
 
@@ -51,6 +52,19 @@ def task_document(task: TaskInfo) -> dict[str, Any]:
         "reason": task.reason or None,
         "due_at": instant(task.due_at),
         "attempts": [attempt_document(attempt) for attempt in task.attempts],
+    }
+
+
+def notice_document(notice: NoticeInfo) -> dict[str, Any]:
+    """Who was told of a run and how that went, or an alarm; `task` is null for the whole run."""
+    return {
+        "kind": notice.kind,
+        "task": notice.task or None,
+        "what": notice.what,
+        "outcome": notice.outcome,
+        "at": instant(notice.at),
+        "message": notice.message or None,
+        "traceback": notice.traceback or None,
     }
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 from tm.clock import from_ms, to_ms
 from tm.errors import NotFoundError
 from tm.history.database import Database
-from tm.history.records import AttemptRow, GraphRow, MarkRow, RunDetail, RunRow, TaskRunRow, VersionRow
-from tm.history.schema import attempts, graph_versions, marks, runs, task_runs
+from tm.history.records import AttemptRow, GraphRow, MarkRow, NoticeRow, RunDetail, RunRow, TaskRunRow, VersionRow
+from tm.history.schema import attempts, graph_versions, marks, notices, runs, task_runs
 from tm.ids import is_retry_id
 from tm.states import Outcome, RunState, TaskState
 
@@ -128,6 +128,23 @@ class Reader(Database):
                 state=TaskState(row.state),
                 by=row.who,
                 reason=row.reason,
+                at=from_ms(row.at),
+            )
+            for row in self._all(query)
+        ]
+
+    def notices(self, run: str) -> list[NoticeRow]:
+        """Who was told of a run (exact id) and how that went, oldest first."""
+        query = select(notices).where(notices.c.run == run).order_by(notices.c.at, notices.c.event)
+        return [
+            NoticeRow(
+                run=row.run,
+                kind=row.kind,
+                task=row.task,
+                what=row.what,
+                outcome=row.outcome,
+                message=row.message,
+                traceback=row.traceback,
                 at=from_ms(row.at),
             )
             for row in self._all(query)

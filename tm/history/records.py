@@ -93,6 +93,20 @@ class MarkRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeRow:
+    """Who was told of a run and how that went, or an alarm."""
+
+    run: str
+    kind: str  #: callback, deadline
+    task: str  #: whose callback; empty for those of the graph, and for the whole run
+    what: str  #: such as on_failure
+    outcome: str  #: of a callback: success, failed, timed_out, killed, lost; missed
+    message: str | None
+    traceback: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GraphRow:
     """What became of the runs of one graph."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
 
 #: raised with every change of a table; a file with a higher one is refused
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -18,6 +18,13 @@ MIGRATIONS = {
             "CREATE TABLE marks (run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, event TEXT NOT NULL, "
             "node INTEGER NOT NULL, task TEXT NOT NULL, was TEXT NOT NULL, state TEXT NOT NULL, who TEXT NOT NULL, "
             "reason TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (run, event))"
+        ),
+    ),
+    3: (
+        (
+            "CREATE TABLE notices (run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, event TEXT NOT NULL, "
+            "kind TEXT NOT NULL, task TEXT NOT NULL, what TEXT NOT NULL, outcome TEXT NOT NULL, message TEXT, "
+            "traceback TEXT, at BIGINT NOT NULL, PRIMARY KEY (run, event))"
         ),
     ),
 }
@@ -104,6 +111,21 @@ marks = Table(
     Column("state", Text, nullable=False),
     Column("who", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+#: who was told of a run, and how that went; alarms
+notices = Table(
+    "notices",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("event", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # callback, deadline
+    Column("task", Text, nullable=False),  # empty for the whole run
+    Column("what", Text, nullable=False),  # such as on_failure
+    Column("outcome", Text, nullable=False),
+    Column("message", Text),
+    Column("traceback", Text),
     Column("at", BigInteger, nullable=False),
 )
 

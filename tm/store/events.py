@@ -8,6 +8,7 @@ import msgpack
 
 from tm.events import (
     AttemptEnded,
+    CallbackEnded,
     Event,
     KeptTask,
     RunCreated,
@@ -123,6 +124,22 @@ def _end(fields: dict[bytes, Any]) -> Event:
     )
 
 
+def _callback(fields: dict[bytes, Any]) -> Event:
+    return CallbackEnded(
+        run=_text(fields[b"run"]),
+        graph=_text(fields[b"graph"]),
+        task=_text(fields[b"task"]),
+        kind=_text(fields[b"kind"]),
+        id=_text(fields[b"id"]),
+        outcome=_text(fields[b"outcome"]),
+        worker=_text(fields[b"worker"]),
+        deliveries=_int(fields[b"deliveries"]),
+        ms=_int(fields[b"ms"]),
+        error=_bytes(fields[b"error"]),
+        at=_int(fields[b"at"]),
+    )
+
+
 _READERS: dict[str, Callable[[dict[bytes, Any]], Event]] = {
     "run": _run,
     "attempt": _attempt,
@@ -130,6 +147,7 @@ _READERS: dict[str, Callable[[dict[bytes, Any]], Event]] = {
     "kept": _kept,
     "mark": _mark,
     "end": _end,
+    "callback": _callback,
 }
 
 

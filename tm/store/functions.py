@@ -40,7 +40,7 @@ _ALLOWED_WHEN_FULL = frozenset(
     },
 )
 #: what the functions share, in the order in which one builds on the other
-_SHARED = ("_base", "_plans", "_runs", "_work", "_repair")
+_SHARED = ("_base", "_plans", "_runs", "_callbacks", "_work", "_repair")
 _NAMES = (*sorted(_ALLOWED_WHEN_FULL), "define", "start", "tick", "retry", "trigger", "log")
 
 

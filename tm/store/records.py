@@ -222,3 +222,4 @@ class RunView:
     tasks: tuple[TaskRunView, ...]  #: in topological order
     retry_of: str = ""  #: the run it repairs
     pinned: bool = False  #: somebody said of a task how it ended
+    noticed: bool = False  #: its graph has callbacks or a deadline, so there may be more to be told of it

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 import redis.exceptions
 
+from tm.callbacks import MARK as CALLBACK
+from tm.callbacks import QUEUE as CALLBACK_QUEUE
 from tm.records import Plan, TaskPlan
 from tm.retry import RetryPolicy
 from tm.states import RunState, TaskState, Trigger
@@ -57,6 +60,7 @@ class Store(Looking):
         namespace: letters, digits, `_`, `.` and `-`.
         result_ttl: seconds a run that succeeded stays on the server, with its messages.
         failed_ttl: the same for one that did not, which somebody may want to repair; by default as `result_ttl`.
+        callback_timeout: seconds a callback may take that is claimed through this store.
 
     Errors of the server surface as `redis.exceptions.*`; who calls decides whether to wait or to give up.
     """
@@ -68,6 +72,7 @@ class Store(Looking):
         *,
         result_ttl: float = 600.0,
         failed_ttl: float | None = None,
+        callback_timeout: float = 30.0,
         library: Library | None = None,
     ) -> None:
         self.client = client
@@ -76,6 +81,7 @@ class Store(Looking):
         self.prefix = self.keys.prefix
         self._ttl = int(result_ttl * 1000)
         self._failed_ttl = self._ttl if failed_ttl is None else max(self._ttl, int(failed_ttl * 1000))
+        self._callback_timeout = callback_timeout
         self._library = library or default_library()
 
     def _call(self, name: str, *args: Any) -> Any:
@@ -96,7 +102,7 @@ class Store(Looking):
         """Store a plan, and what `tm graphs` shows of its graph."""
         described = b"" if info is None else msgpack.packb({"version": plan.version, **info})
         roots = msgpack.packb(plan.roots)
-        queues = sorted({task.queue for task in plan.tasks})
+        queues = sorted({task.queue for task in plan.tasks} | ({CALLBACK_QUEUE} if plan.has_callbacks else set()))
         self._call(
             "define",
             plan.version,
@@ -104,6 +110,8 @@ class Store(Looking):
             plan.timeout or 0,
             roots,
             described,
+            plan.deadline or 0,
+            msgpack.packb(plan.calls) if plan.calls else b"",
             len(queues),
             *queues,
             *map(_pack_node, plan.tasks),
@@ -125,6 +133,8 @@ class Store(Looking):
             version=version,
             tasks=tasks,
             timeout=float(stored[b"timeout"]) or None,
+            deadline=float(stored.get(b"deadline", 0)) or None,
+            calls=tuple(msgpack.unpackb(stored[b"calls"])) if b"calls" in stored else (),
         )
 
     # Starting -----------------------------------------------------------------------------------------------------
@@ -204,7 +214,7 @@ class Store(Looking):
 
     def take(self, ask: Ask) -> Grant:
         """Claim up to `ask.count` attempts."""
-        return _grant(self._call("take", *_ask(ask)))
+        return self._granted(self._call("take", *_ask(ask)))
 
     def finish(self, ask: Ask, reports: Sequence[Report]) -> tuple[list[Verdict], Grant]:
         """Report outcomes, which drives their runs on, and claim the next work in the same round trip."""
@@ -221,7 +231,14 @@ class Store(Looking):
                 repr(report.chance),
             )
         verdicts, granted = self._call("finish", *args)
-        return [_verdict(verdict) for verdict in verdicts], _grant(granted)
+        return [_verdict(verdict) for verdict in verdicts], self._granted(granted)
+
+    def _granted(self, reply: Sequence[Any]) -> Grant:
+        grant = _grant(reply)
+        for index, claim in enumerate(grant.claims):
+            if claim.task == CALLBACK:
+                grant.claims[index] = replace(claim, timeout=self._callback_timeout)
+        return grant
 
     def beat(self, lease_ms: int, held: Sequence[tuple[str, str]]) -> list[Beat | Grace]:
         """Extend the leases of (job, token) pairs."""
@@ -394,6 +411,7 @@ class Store(Looking):
             tasks=tuple(_task_view(node.name, index, stored) for index, node in enumerate(nodes)),
             retry_of=_text(stored.get(b"retry_of", b"")),
             pinned=b"pinned" in stored,
+            noticed=plan is not None and (plan.has_callbacks or plan.deadline is not None),
         )
 
     def state(self, run: str) -> RunState | None:
@@ -433,6 +451,10 @@ class Store(Looking):
         for queue in queues:
             pipeline.zcard(self.keys.queued(queue))
         return dict(zip(queues, pipeline.execute(), strict=True))
+
+    def waiting(self, queue: str, count: int = 100) -> list[str]:
+        """The attempts that have waited longest in a queue."""
+        return [_text(job) for job in self._redis.zrange(self.keys.queued(queue), 0, count - 1)]
 
     # History --------------------------------------------------------------------------------------------------------
 
@@ -495,19 +517,21 @@ def _pack_node(node: TaskPlan) -> bytes:
             -1.0 if retry.max_retry_delay is None else float(retry.max_retry_delay),
             float(retry.jitter),
             -1.0 if node.timeout is None else float(node.timeout),
+            *((node.calls,) if node.calls else ()),
         )
     )
     return packed
 
 
 def _unpack_node(packed: bytes) -> TaskPlan:
-    name, queue, parents, children, retries, delay, backoff, longest, jitter, timeout = msgpack.unpackb(packed)
+    name, queue, parents, children, retries, delay, backoff, longest, jitter, timeout, *calls = msgpack.unpackb(packed)
     return TaskPlan(
         name=name,
         queue=queue,
         parents=tuple(parents),
         children=tuple(children),
         timeout=None if timeout < 0 else timeout,
+        calls=tuple(calls[0]) if calls else (),
         retry=RetryPolicy(
             retries=retries,
             retry_delay=delay,

@@ -18,11 +18,12 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tm import codec
+from tm import callbacks, codec
 from tm.clock import from_ms
 from tm.context import Context, deadline, running
 from tm.errors import CodecError, Fail, Skip, TaskmasterError
 from tm.inprocess import arguments_for_root
+from tm_worker.callbacks import tell
 from tm_worker.channel import ExecutorEnd, pack
 from tm_worker.faults import describe
 from tm_worker.memory import Gauge
@@ -89,6 +90,8 @@ class Executor:
     def _run(self, claim: list[Any]) -> tuple[bool, bytes, bytes, bool]:
         """Run one attempt. Returns success, value, error (of a success: why it was skipped), and whether to retry."""
         _, token, run, graph, name, attempt, tick_ms, params, config, inputs, timeout, ends_ms = claim
+        if name == callbacks.MARK:
+            return tell(self.graphs, graph, params, inputs, attempt)
         task: AnyTask | None = None
         try:
             task = self._task(graph, name)

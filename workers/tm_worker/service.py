@@ -10,6 +10,7 @@ import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from tm import callbacks
 from tm.errors import SettingsError
 from tm.ids import QUEUE_NAME
 from tm_worker.nursery import Nursery
@@ -59,7 +60,7 @@ def serve(
             nursery,
             loaded,
             settings,
-            queues=list(queues) or queues_of(graphs),
+            queues=callbacks.queues_with(list(queues) or queues_of(graphs), graphs),
             processes=processes or settings.processes,
             burst=burst,
             name=name,
@@ -137,7 +138,9 @@ def _supervise(
     logs.configure(settings.log_level, settings.log_format)
     log = logs.get_logger("worker")
     client, heart_client = connect(settings.server_url()), connect(settings.server_url())
-    store = Store(client, settings.namespace, result_ttl=settings.result_ttl)
+    store = Store(
+        client, settings.namespace, result_ttl=settings.result_ttl, callback_timeout=settings.callback_timeout
+    )
     heart_store = Store(heart_client, settings.namespace, result_ttl=settings.result_ttl)
     worker = TmWorker(queues, worker_name(name), client, settings.namespace, ttl=settings.lease * 2)
     supervisor = Supervisor(processes, grace=settings.grace, max_tasks=max_tasks)

@@ -131,6 +131,7 @@ local FOUR_ITEMS, THREE_ITEMS, NIL, EMPTY_MAP = '\148', '\147', '\192', '\128'
 local RQ_FUNCTION = '\185tm_worker.process.perform' -- a msgpack string of 25 bytes
 
 local settle_plans, rq_time -- below
+local callback_plan, call_of_task, call_of_graph, callback_inputs, tell_of_callback -- in _callbacks.lua
 
 -- Write the batches. Also when the call has failed: what it had decided before stands.
 local function settle(c)

@@ -3,17 +3,31 @@
 
 local plans, plan_count = {}, 0
 
+-- A set of the kinds of events that callbacks want to be told, from packed names; nil for none.
+local function kinds_of(list)
+    if type(list) == 'string' then list = cmsgpack.unpack(list) end
+    if not list or not list[1] then return nil end
+    local kinds = {}
+    for _, kind in ipairs(list) do kinds[kind] = true end
+    return kinds
+end
+
 local function plan_of(c, version)
     local key = plan_key(c, version)
     local plan = plans[key]
     if plan then return plan end
-    local head = redis.pcall('HMGET', key, 'graph', 'n', 'timeout', 'roots')
-    if not head[1] then return nil end
+    if string.find(version, '!', 1, true) then
+        plan = callback_plan(c, version)
+        if not plan then return nil end
+    else
+        local head = redis.pcall('HMGET', key, 'graph', 'n', 'timeout', 'roots', 'deadline', 'calls')
+        if not head[1] then return nil end
+        plan = {
+            key = key, graph = head[1], n = tonumber(head[2]), timeout = tonumber(head[3]),
+            roots = cmsgpack.unpack(head[4]), nodes = {}, deadline = tonumber(head[5] or 0), calls = kinds_of(head[6]),
+        }
+    end
     if plan_count >= 512 then plans, plan_count = {}, 0 end
-    plan = {
-        key = key, graph = head[1], n = tonumber(head[2]), timeout = tonumber(head[3]),
-        roots = cmsgpack.unpack(head[4]), nodes = {},
-    }
     plans[key], plan_count = plan, plan_count + 1
     return plan
 end
@@ -36,7 +50,7 @@ local function node_of(plan, index)
     node = {
         index = index, field = string.format('%d', index), name = t[1], queue = t[2], parents = t[3], children = t[4],
         retries = t[5], delay = t[6], backoff = t[7], longest = t[8], jitter = t[9], timeout = tostring(t[10]),
-        label = plan.graph .. '.' .. t[1],
+        label = plan.graph .. '.' .. t[1], calls = kinds_of(t[11]),
     }
     plan.nodes[index] = node
     return node

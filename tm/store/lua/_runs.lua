@@ -105,6 +105,10 @@ end
 -- Everything about the end of a run but the record of its state, which the caller has just saved. What did not succeed is
 -- kept for longer, so that it can be repaired in the morning.
 local function close_run(c, run, plan, state, reason, started, ttl)
+    if plan.of then -- of a callback
+        redis.call('PEXPIRE', run_key(c, run), ttl)
+        return
+    end
     if state ~= 'success' then ttl = tonumber(redis.call('HGET', run_key(c, run), 'failed_ttl') or ttl) end
     redis.call('PEXPIRE', run_key(c, run), ttl)
     redis.call('PEXPIRE', out_key(c, run), ttl)
@@ -113,6 +117,7 @@ local function close_run(c, run, plan, state, reason, started, ttl)
     c.uses[plan], c.kept = (c.uses[plan] or 0) - 1, math.max(c.kept or 0, ttl)
     emit(c, 'e', 'end', 'run', run, 'graph', plan.graph, 'state', state, 'reason', reason, 'started', tonumber(started) or -1)
     redis.call('PUBLISH', c.p .. 'ended:' .. run, state)
+    if plan.calls then call_of_graph(c, run, plan, state == 'success' and 'success' or 'failure', state, reason, started) end
 end
 
 -- A function that adds a name and its value to fields, unless the value is empty.
@@ -144,6 +149,7 @@ local function create_run(c, plan, version, t)
         save(c, t.run, fields)
         redis.call('PEXPIRE', key, t.born == 'skipped' and t.ttl or t.failed_ttl)
         redis.call('PUBLISH', c.p .. 'ended:' .. t.run, t.born)
+        if plan.calls and t.born == 'failed' then call_of_graph(c, t.run, plan, 'failure', t.born, t.reason, '') end
         return
     end
     c.uses[plan] = (c.uses[plan] or 0) + 1
@@ -183,7 +189,9 @@ end
 
 local function tell(c, a, outcome, after, error, ms, due)
     local r, node = a.r, a.node
+    if a.plan.of then return tell_of_callback(c, a, outcome, after, error, ms) end
     emit_attempt(c, a.run, a.plan.graph, node.index, node.name, r[ATTEMPT], outcome, after, r[WORKER], r[CLAIMED], ms, error, due)
+    if node.calls then call_of_task(c, a, outcome, after, error, ms, due) end
 end
 
 local NOTHING = '\192' -- the message of a task that did not run: None
@@ -197,7 +205,7 @@ local fail -- below
 
 local function succeed(c, a, value, ms)
     local r, node = a.r, a.node
-    local stored = redis.pcall('HSET', out_key(c, a.run), node.field, value)
+    local stored = not a.plan.of and redis.pcall('HSET', out_key(c, a.run), node.field, value)
     if type(stored) == 'table' and stored.err then
         -- somebody has put something else in its place; to raise would keep the worker repeating this for ever
         local why = { type = 'MessageLost', message = 'its message cannot be stored: ' .. stored.err, traceback = '' }
@@ -278,7 +286,8 @@ end
 function fail(c, a, outcome, error, again, charged, ms, chance)
     local r, node, state = a.r, a.node, outcome
     local fields = error ~= '' and { 'e' .. node.field, error } or {}
-    if outcome == 'lost' or outcome == 'killed' then
+    -- a callback that ends its own process is not called again
+    if outcome == 'lost' or (outcome == 'killed' and not a.plan.of) then
         if charged then r[LOSSES] = r[LOSSES] + 1 end
         if r[LOSSES] < MAX_LOSSES then
             tell(c, a, outcome, 'queued', error, ms, -1)
@@ -306,6 +315,7 @@ function fail(c, a, outcome, error, again, charged, ms, chance)
     local n = #fields
     fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = node.field, packed_record(r), 'bad', '1'
     a.done, a.bad = a.done + 1, true
+    if a.plan.calls then redis.call('HSETNX', run_key(c, a.run), 'culprit', node.field) end
     close_below(c, a, fields, { node.index, 1 }, 'blocked', 'parent ' .. node.name .. ' ' .. state)
     save_ended(c, a, fields)
     return 1
@@ -332,6 +342,9 @@ local function stop_tasks(c, run, plan, state, reason, from, started, ttl)
             fields[#fields + 1] = node.field
             fields[#fields + 1] = packed_record(r)
             emit_task(c, run, node, 'cancelled', reason)
+            if node.calls and (was == 'running' or was == 'retrying') then
+                call_of_task(c, { run = run, plan = plan, node = node, r = r }, '', 'cancelled', '', -1, -1, reason)
+            end
         end
     end
     c.room = c.room - #names

@@ -2,6 +2,7 @@
 
 -- The messages of a node's parents: name, value...  Or nil and the name of the parent whose message is gone.
 local function values_of(c, run, plan, node)
+    if plan.of then return callback_inputs(c, run, plan) end
     local inputs, parents = {}, node.parents
     for first = 1, #parents, UNPACKABLE do
         local last = math.min(first + UNPACKABLE - 1, #parents)
@@ -25,7 +26,7 @@ local function claim_reply(c, job, run, plan, version, node, r, tick, given, inp
     end
     local ends = plan.timeout > 0 and redis.call('ZSCORE', c.p .. 'deadlines', run) or ''
     return {
-        job, r[TOKEN], run, plan.graph, version, node.name, r[ATTEMPT], r[CLAIMED], node.timeout, tick,
+        job, r[TOKEN], run, plan.graph, plan.version or version, node.called or node.name, r[ATTEMPT], r[CLAIMED], node.timeout, tick,
         params, config, inputs, ends,
     }
 end
@@ -52,7 +53,7 @@ local function claim(c, ask, job, ordinal)
         return nil, false
     end
     local node = node_of(plan, tonumber(index))
-    local wanted = plan.graph .. '/' .. node.name
+    local wanted = node.wanted or plan.graph .. '/' .. node.name
     local offered = ask.offers[wanted]
     if offered == nil then
         -- has it this task, or the graph and does not say which tasks of it?

@@ -20,7 +20,7 @@ return function(c, args)
         if not a or not a.current or token == '' or a.r[TOKEN] ~= token then
             verdict = -1
             local run, node, attempt = split(job)
-            if run then
+            if run and not (a and a.plan.of) and not string.find(run, '_%a+$') then -- of callbacks nothing more is told
                 emit_attempt(c, run, a and a.plan.graph or '', tonumber(node), a and a.node.name or '', attempt, 'rejected',
                     a and a.r[STATE] or '', ask.worker, -1, ms, '', -1)
             end
