@@ -66,11 +66,15 @@ class Settings:
     failed_ttl: float = 604_800.0  #: seconds a run that did not succeed stays there, to be retried
     callback_timeout: float = 30.0  #: seconds a callback may take
     max_message: int = 1 << 20  #: bytes one value may have as a message inside the server
+    spill: Path | None = None  #: where larger messages are kept; None = `spill` in `home`, but nowhere with a `url`
     max_memory: int | None = None  #: MiB; an executor process that is larger after an attempt is replaced
     memory_limit: int | None = None  #: MiB; an attempt whose processes are larger is ended while it runs
     log_level: str = "info"  #: debug | info | warning | error
     log_format: str = "text"  #: text | json
     log_limit: int = 1 << 20  #: bytes kept of what an attempt prints, its head and its tail; 0 = nothing is kept
+    log_ttl: float | None = (
+        None  #: seconds what was printed outlives its run; None = as long as the run is known
+    )
     task_output: str = "auto"  #: how a worker shows what tasks print: auto | prefixed | plain | off
     appendfsync: str = "everysec"  #: of the embedded server: everysec | always
     metrics_port: int | None = None  #: where a service answers who watches it; 0 = any free port, None = nowhere
@@ -97,6 +101,12 @@ class Settings:
         """Seconds between two beats of a worker: five may go missing before a lease lapses."""
         return self.lease / 6
 
+    @property
+    def spill_folder(self) -> Path | None:
+        """The directory for large messages of this namespace; None when there is none."""
+        folder = self.spill or (self.home / "spill" if self.url is None else None)
+        return None if folder is None else folder / self.namespace
+
     def server_url(self) -> str:
         """Where the server is: the URL that was set, else the socket of the embedded server in `home`."""
         return self.url or socket_url(self.home)
@@ -116,7 +126,13 @@ class Settings:
 
     def hand_down(self) -> None:
         """Put what says where things are into the environment, for whatever this process starts from now on."""
-        where = {"url": self.url, "home": self.home, "namespace": self.namespace, "history_url": self.history_url}
+        where = {
+            "url": self.url,
+            "home": self.home,
+            "namespace": self.namespace,
+            "history_url": self.history_url,
+            "spill": self.spill,
+        }
         for each in _TABLE:
             if where.get(each.field) is not None:
                 os.environ[each.variable] = str(where[each.field])
@@ -155,6 +171,16 @@ def wants_color() -> bool:
 def has_cursor() -> bool:
     """Whether a terminal can be written to elsewhere than at its end."""
     return os.environ.get("TERM", "") not in {"", "dumb"}
+
+
+def sources(**overrides: Any) -> dict[str, str]:
+    """Where the value of each setting comes from, by field: "command line", "environment" or "default"."""
+    found = {}
+    for each in _TABLE:
+        given = overrides.get(each.field) is not None
+        told = bool(os.environ.get(each.variable, "").strip())
+        found[each.field] = "command line" if given else "environment" if told else "default"
+    return found
 
 
 def describe() -> list[Described]:
@@ -268,6 +294,10 @@ def _absolute(value: str | Path) -> Path:
     return Path(value).expanduser().absolute()
 
 
+def _optional_folder(value: str | Path | None) -> Path | None:
+    return None if value is None else _absolute(value)
+
+
 def _zone(value: str | ZoneInfo) -> ZoneInfo:
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -296,6 +326,10 @@ def _seconds(*, zero: bool) -> Callable[[str | float], float]:
         return seconds
 
     return parse
+
+
+def _seconds_or_none(value: str | float | None) -> float | None:
+    return None if value is None else _seconds(zero=False)(value)
 
 
 def _whole(least: int, most: int) -> Callable[[str | int], int]:
@@ -446,6 +480,14 @@ _TABLE = (
         meaning="The largest value that one task may send to another through the server.",
     ),
     _Setting(
+        field="spill",
+        variable="TM_SPILL",
+        parse=_optional_folder,
+        allowed="a directory that all workers share",
+        default="spill in TM_HOME with an embedded server, else none",
+        meaning="Where messages above TM_MAX_MESSAGE are kept, up to 64 MiB each.",
+    ),
+    _Setting(
         field="max_memory",
         variable="TM_MAX_MEMORY",
         parse=_mebibytes,
@@ -484,6 +526,14 @@ _TABLE = (
         allowed="bytes from 1024 to 64 MiB, such as 1048576 or 1MiB, or 0",
         default="1MiB",
         meaning="How much is kept of what an attempt prints and logs, its head and its tail; 0 keeps nothing.",
+    ),
+    _Setting(
+        field="log_ttl",
+        variable="TM_LOG_TTL",
+        parse=_seconds_or_none,
+        allowed="seconds above 0, such as 2592000",
+        default="none: as long as its run",
+        meaning="How long what an attempt printed is kept in the history after the end of its run.",
     ),
     _Setting(
         field="task_output",

@@ -58,6 +58,11 @@ class Lookup:
         """The server, redacted, for error messages."""
         return self._where
 
+    @property
+    def history(self) -> History | None:
+        """What is kept for good; None when there is none."""
+        return self._history
+
     @functools.cached_property
     def _history(self) -> History | None:
         return self._open() if self._open else None
@@ -124,6 +129,13 @@ class Lookup:
         if self._history is not None:
             found |= set(self._history.graph_names())
         return sorted(found - {""})
+
+    def queues(self) -> list[str]:
+        """The names of the queues that plans name; none without a server."""
+        if self._store is None:
+            return []
+        with reaching(self._where):
+            return sorted(self._store.queue_depths())
 
     def workers(self, graph: str) -> int:
         """How many living workers have loaded a graph."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tm.client import Client
     from tm.history import History
     from tm.lookup import Lookup
+    from tm.spill import Spill
     from tm.store.store import Store
 
 #: seconds; a server that takes longer to accept a connection is down for us
@@ -23,7 +24,13 @@ _CONNECT_TIMEOUT = 5.0
 REPLY_TIMEOUT = 15.0
 
 
-def connect(settings: Settings, *, reply_timeout: float = REPLY_TIMEOUT) -> redis.Redis:
+def connect(
+    settings: Settings,
+    *,
+    reply_timeout: float = REPLY_TIMEOUT,
+    connect_timeout: float = _CONNECT_TIMEOUT,
+    retries: int = 1,
+) -> redis.Redis:
     """A client of the server that the settings name; connects when it is first used.
 
     Replies stay bytes. A call whose connection broke is repeated once: all our server functions may be repeated.
@@ -31,6 +38,8 @@ def connect(settings: Settings, *, reply_timeout: float = REPLY_TIMEOUT) -> redi
     Args:
         settings: whose server.
         reply_timeout: seconds of silence after which a call fails; must exceed what a blocking call waits for.
+        connect_timeout: seconds a connection may take to be made.
+        retries: how often a call whose connection broke is repeated.
     """
     import redis
     from redis.backoff import ConstantBackoff
@@ -38,13 +47,21 @@ def connect(settings: Settings, *, reply_timeout: float = REPLY_TIMEOUT) -> redi
 
     client: redis.Redis = redis.Redis.from_url(
         settings.server_url(),
-        socket_connect_timeout=_CONNECT_TIMEOUT,
+        protocol=3,
+        socket_connect_timeout=connect_timeout,
         socket_timeout=reply_timeout,
         health_check_interval=30,
-        retry=Retry(ConstantBackoff(0.05), 1),
+        retry=Retry(ConstantBackoff(0.05), retries),
         client_name="tm",
     )
     return client
+
+
+def open_spill(settings: Settings) -> Spill | None:
+    """Where messages are kept that are too large for the server."""
+    from tm.spill import Spill
+
+    return None if settings.spill_folder is None else Spill(settings.spill_folder)
 
 
 def open_store(settings: Settings, client: redis.Redis | None = None) -> Store:
@@ -56,6 +73,7 @@ def open_store(settings: Settings, client: redis.Redis | None = None) -> Store:
         settings.namespace,
         result_ttl=settings.result_ttl,
         failed_ttl=settings.failed_ttl,
+        spill=open_spill(settings),
     )
 
 
@@ -82,7 +100,7 @@ def open_lookup(settings: Settings, store: Store | None = None) -> Lookup:
 
     if store is None and has_server(settings):
         store = open_store(settings)
-    return Lookup(store, lambda: _open_history(settings), where=redact(settings.server_url()), zone=settings.timezone)
+    return Lookup(store, lambda: open_history_of(settings), where=redact(settings.server_url()), zone=settings.timezone)
 
 
 def has_server(settings: Settings) -> bool:
@@ -106,7 +124,8 @@ def default_client() -> Client:
 _default: tuple[int, Settings, Client] | None = None
 
 
-def _open_history(settings: Settings) -> History | None:
+def open_history_of(settings: Settings) -> History | None:
+    """The history of these settings; None while nothing has run."""
     from tm.history import open_history
 
     try:

@@ -29,13 +29,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("tm.cli.pausing:resume", "Make ticks of a graph again, and catch up."),
     "backfill": ("tm.cli.backfill:backfill", "Run past ticks of a graph that never ran."),
     "schedules": ("tm.cli.schedules:schedules", "List the ticks to come of all graphs."),
-    "show": ("tm.cli.show:show", "Show one run: its tasks, attempts and errors."),
+    "show": ("tm.cli.show:show", "Show a run, a task or a graph: picture, attempts, errors."),
     "check": ("tm.cli.check:check", "Find what is wrong in graph files before anything runs."),
     "why": ("tm.cli.why:why", "Say why a run, a task or a graph is not running."),
+    "queues": ("tm.cli.queues:queues", "List queues: what waits, what runs, who works."),
+    "workers": ("tm.cli.workers:workers", "List workers: where, since when, what they are at."),
+    "events": ("tm.cli.events:events", "Follow what happens, one line for each change."),
+    "config": ("tm.cli.config:config", "Settings: what counts here and where it comes from."),
+    "completion": ("tm.cli.completion:completion", "Print what a shell needs to complete words of tm."),
+    "help": ("tm.cli.help:show_help", "Explain a command, or exit codes, runs, times, settings."),
     "cron": ("tm.cli.cron:cron_group", "Cron expressions: next and previous times, explanations."),
 }
-#: commands of other distributions and of the two services, found by their entry points
-ENTRY_POINTS = "tm.commands"
 
 
 class LazyGroup(click.Group):
@@ -43,22 +47,23 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """In the order of daily use."""
-        return [*COMMANDS, *sorted(_plugins())]
+        return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import one command."""
-        if name in COMMANDS:
-            module, _, attribute = COMMANDS[name][0].partition(":")
-            command: click.Command = getattr(importlib.import_module(module), attribute)
-            return shared_options(command)
-        if plugin := _plugins().get(name):
-            found: click.Command = plugin.load()
-            return found
-        return None
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        if ctx.resilient_parsing:  # a shell asks how a word may go on
+            from tm.cli.completion import complete
+
+            complete(command)
+        return shared_options(command)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Say what was meant when a command is misspelt."""
-        if args and self.get_command(ctx, args[0]) is None:
+        if args and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             import difflib
 
             close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
@@ -69,26 +74,20 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """The list of commands, without importing them."""
         rows = [(name, line) for name, (_, line) in COMMANDS.items()]
-        rows += [(name, f"{plugin.value.partition(':')[0]}.") for name, plugin in sorted(_plugins().items())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
-
-
-def _plugins() -> dict[str, Any]:
-    from importlib.metadata import entry_points
-
-    return {plugin.name: plugin for plugin in entry_points(group=ENTRY_POINTS)}
 
 
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 ok, 1 the run failed, 2 usage, 3 not found, 4 refused, 5 unreachable, "
-    "6 check found errors, 7 cancelled, 8 partly done, 124 timed out, 130 interrupted.",
+    "6 check found errors, 7 cancelled, 8 partly done, 124 timed out, 130 interrupted (tm help exit-codes).",
 )
 @click.option("--url", metavar="URL", help="Server to use (TM_URL); without one, the stack that runs in --home.")
 @click.option("--home", metavar="DIR", help="Where the embedded server and the history live (TM_HOME; .tm).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
+@click.option("--jsonl", "as_lines", is_flag=True, help="The same, one line for each item.")
 @click.option("--no-color", is_flag=True, help="Plain text on a terminal too (NO_COLOR).")
 @click.option("-q", "--quiet", is_flag=True, help="Only what was asked for and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Tell more.")
@@ -102,6 +101,6 @@ def cli(face: Face, /, **options: Any) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    face = Face(as_json="--json" in words)
+    face = Face(as_json="--json" in words or "--jsonl" in words)
     # commands return their exit code, or None for 0
     return face.guard(lambda: cli.main(words, "tm", standalone_mode=False, obj=face))

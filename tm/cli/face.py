@@ -26,13 +26,15 @@ class Face:
         self.url: str | None = None
         self.home: str | None = None
         self.as_json = as_json
+        self.as_lines = False
         self.no_color = False
         self.quiet = False
         self.verbose = False
 
-    def take(self, *, as_json: bool, **options: Any) -> None:
-        """Take over what the command line says; `--json` counts wherever it stands."""
-        self.as_json = self.as_json or as_json
+    def take(self, *, as_json: bool, as_lines: bool = False, **options: Any) -> None:
+        """Take over what the command line says; `--json` and `--jsonl` count wherever they stand."""
+        self.as_json = self.as_json or as_json or as_lines
+        self.as_lines = self.as_lines or as_lines
         for name, value in options.items():
             setattr(self, name, value)
 
@@ -70,7 +72,7 @@ class Face:
 
         color = wants_color() and not self.no_color
         zone = self.settings().timezone
-        return Render(as_json=self.as_json, terminal=self.is_terminal, color=color, zone=zone)
+        return Render(as_json=self.as_json, as_lines=self.as_lines, terminal=self.is_terminal, color=color, zone=zone)
 
     def guard(self, body: Callable[[], Any]) -> int:
         """Run a command; every error ends here, as one line (or one JSON document) and an exit code."""
@@ -117,12 +119,16 @@ class Face:
 
 
 def shared_options(command: click.Command) -> click.Command:
-    """Give a command the `--json` that it can also take from before its name; sub-commands too."""
+    """Give a command the `--json` and `--jsonl` that it can also take from before its name; sub-commands too."""
     if isinstance(command, click.Group):
         for each in command.commands.values():
             shared_options(each)
-    elif not any("--json" in parameter.opts for parameter in command.params):
-        command.params.append(_json_option())
+    else:
+        given = {option for parameter in command.params for option in parameter.opts}
+        if "--json" not in given:
+            command.params.append(_json_option())
+        if not given & {"--json", "--jsonl"}:
+            command.params.append(_lines_option())
     return command
 
 
@@ -132,6 +138,15 @@ def _json_option() -> click.Option:
 
     return click.Option(
         ["--json"], is_flag=True, expose_value=False, callback=note, help="One JSON document instead of text."
+    )
+
+
+def _lines_option() -> click.Option:
+    def note(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+        ctx.obj.as_json, ctx.obj.as_lines = ctx.obj.as_json or given, ctx.obj.as_lines or given
+
+    return click.Option(
+        ["--jsonl"], is_flag=True, expose_value=False, callback=note, help="The same, one line for each item."
     )
 
 

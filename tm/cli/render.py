@@ -40,6 +40,7 @@ class Render:
 
     Args:
         as_json: documents instead of text.
+        as_lines: of a document one line for each item.
         terminal: a person looks at it.
         color: wanted, as far as there is a terminal.
         zone: for times; JSON has UTC.
@@ -47,15 +48,26 @@ class Render:
     """
 
     def __init__(
-        self, *, as_json: bool, terminal: bool, color: bool, zone: tzinfo | None = None, to: TextIO | None = None
+        self,
+        *,
+        as_json: bool,
+        terminal: bool,
+        color: bool,
+        as_lines: bool = False,
+        zone: tzinfo | None = None,
+        to: TextIO | None = None,
     ) -> None:
         self._to = to or sys.stdout
-        self.as_json, self.terminal = as_json, terminal
+        self.as_json, self.as_lines, self.terminal = as_json, as_lines, terminal
         self.color = color and terminal
         self.zone = zone
 
     def document(self, schema: str, items: Sequence[Mapping[str, Any]]) -> None:
-        """The one JSON document of a command."""
+        """The one JSON document of a command, or a line for each item of it."""
+        if self.as_lines:
+            for item in items:
+                print(json.dumps({"schema": schema, **item}, ensure_ascii=False), file=self._to)
+            return
         json.dump({"schema": schema, "items": items}, self._to, ensure_ascii=False, indent=2)
         print(file=self._to)
 
@@ -71,6 +83,13 @@ class Render:
             self.console().print(self.rich_table(columns, rows, states=states))
         else:
             self.line(*aligned([[column.lstrip(">") for column in columns], *rows], columns))
+
+    def room(self, rows: Sequence[Sequence[str]], columns: Sequence[str]) -> int:
+        """The cells that are left for the last column; on a pipe enough for a line."""
+        if not self.terminal:
+            return 100
+        widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns) - 1)]
+        return self.console().width - sum(widths) - 2 * len(widths)
 
     def rich_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, states: Sequence[str] = ()) -> Table:
         """The same as something rich can show."""
@@ -98,6 +117,17 @@ class Render:
             self.console().print(Text(text, style=style), soft_wrap=True)
         else:
             self.line(text)
+
+    def pieces(self, lines: Sequence[Sequence[tuple[str, str]]]) -> None:
+        """Lines of texts, each with the state whose style it has, or none."""
+        for line in lines:
+            if self.terminal:
+                from rich.text import Text
+
+                parts = [(text, STYLES.get(state, "")) for text, state in line]
+                self.console().print(Text.assemble(*parts), soft_wrap=True)
+            else:
+                self.line("".join(text for text, _ in line))
 
     def console(self) -> Console:
         """Rich's console on stdout."""
