@@ -12,6 +12,7 @@ from tm.errors import Fail, Skip, TaskmasterError
 
 if TYPE_CHECKING:
     from tm.callbacks import CallbackEvent
+    from tm.client import results, wait_all
     from tm.context import Context, get_context
     from tm.executor import Executor
     from tm.graph import Graph
@@ -29,7 +30,9 @@ __all__ = [
     "TaskmasterError",
     "__version__",
     "get_context",
+    "results",
     "task",
+    "wait_all",
 ]
 
 _HOME = {
@@ -39,7 +42,9 @@ _HOME = {
     "Graph": "tm.graph",
     "Task": "tm.tasks",
     "get_context": "tm.context",
+    "results": "tm.client",
     "task": "tm.tasks",
+    "wait_all": "tm.client",
 }
 
 

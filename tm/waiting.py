@@ -1,25 +1,30 @@
-"""Waiting for runs to end: subscribe first, then look, then listen; no polling, and no end is ever missed."""
+"""Waiting for runs to end: look and listen at once, then only listen; no polling, and no end is ever missed."""
 
 from __future__ import annotations
 
 import math
 import random
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from tm.errors import UnavailableError
+from tm.states import FINAL_RUN_STATES, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from tm.states import RunState
+    from tm.store.line import Line, Seen
     from tm.store.store import Store
 
 #: seconds; a message can be lost (a fail-over, a full buffer), so waiters look again this often
 LOOK_AGAIN = 5.0
 #: seconds a waiter keeps trying to reach a server that went away
 PATIENCE = 60.0
+#: runs that are waited for together when only the end of all matters
+LOT = 500
+#: so many of them are listened to
+FEW = 16
 
 
 @contextmanager
@@ -48,89 +53,157 @@ def _reason(error: BaseException) -> str:
     return str(error)
 
 
-def ended(
-    store: Store,
-    where: str,
-    runs: Iterable[str],
-    state_of: Callable[[str], RunState | None],
-    timeout: float | None = None,
-) -> Iterator[tuple[str, RunState]]:
-    """Each run with its final state as soon as it has one, in the order they end; all through one connection.
+class Waiting:
+    """Sees runs end, through one connection: one round trip looks at hundreds of them and begins to listen.
+
+    Messages can be lost (a fail-over, a full buffer), so whoever is still open is looked at again every `LOOK_AGAIN`
+    seconds. An outage of less than `PATIENCE` seconds is waited out, unless the server was not there at first.
 
     Args:
-        store: whose server announces the ends.
+        store: of the server.
         where: the server, for error messages.
-        runs: ids.
-        state_of: looks a run up; None while it is open.
-        timeout: seconds for all of them together.
-
-    Raises:
-        TimeoutError: not all of them ended in time.
-        UnavailableError: the server was not there at first, or was away for longer than `PATIENCE` seconds.
+        forgotten: the state of a run that the server does not hold; None when nobody knows it.
+        spare: lines that rest; one is taken from there, and put back by `close`.
+        timeout: seconds for all that is waited for together.
     """
-    left = {store.ended_channel(run).encode(): run for run in runs}
-    until = None if timeout is None else time.monotonic() + timeout
-    listener: _Listener | None = None
-    reached = -math.inf
-    try:
-        while left:
-            try:
-                with reaching(where):
-                    if listener is None:
-                        listener, heard = _Listener(store, list(left)), None
-                    else:
-                        heard = listener.next(_rest(until))
-                    for channel in list(left) if heard is None else [heard] if heard in left else []:
-                        if (state := state_of(left[channel])) is not None:
-                            yield left.pop(channel), state
-                reached = time.monotonic()
-            except UnavailableError:
-                if time.monotonic() - reached > PATIENCE:
-                    raise
-                if listener is not None:
-                    listener.close()
-                    listener = None
-                time.sleep(min(_rest(until), random.uniform(0.1, 0.5)))  # noqa: S311 - spreads the clients
-            if left and until is not None and time.monotonic() >= until:
-                names = sorted(left.values())
-                them = f"run {names[0]} is" if len(names) == 1 else f"{len(names)} runs are"
-                raise TimeoutError(f"{them} still open after {round(timeout or 0, 3):g} s")
-    finally:
-        if listener is not None:
-            listener.close()
 
+    def __init__(
+        self,
+        store: Store,
+        where: str,
+        forgotten: Callable[[str], RunState | None],
+        spare: list[Line],
+        timeout: float | None = None,
+    ) -> None:
+        self._store, self._where, self._forgotten = store, where, forgotten
+        self._spare, self._timeout = spare, timeout
+        self._until = math.inf if timeout is None else time.monotonic() + timeout
+        self._reached = -math.inf
+        self._line: Line | None = None
 
-def _rest(until: float | None) -> float:
-    return LOOK_AGAIN if until is None else max(0.0, min(LOOK_AGAIN, until - time.monotonic()))
+    def ended(self, runs: Iterable[str]) -> Iterator[Seen]:
+        """Each run as soon as it has ended, and one that nobody knows at once. Results are not fetched.
 
+        Raises:
+            TimeoutError: not all of them ended in time.
+            UnavailableError: the server was not there at first, or was away for longer than `PATIENCE` seconds.
+        """
+        for over in self._ended([*dict.fromkeys(runs)]):
+            yield from over
 
-class _Listener:
-    """One connection that is subscribed to the ends of runs."""
+    def all_ended(self, runs: Iterable[str], *, results: bool) -> Iterator[list[Seen]]:
+        """The same in the order of the runs, lot by lot; within a lot as they are seen to have ended.
 
-    def __init__(self, store: Store, channels: list[bytes]) -> None:
-        self._pubsub: Any = store.client.pubsub()
-        try:
-            for start in range(0, len(channels), 1000):
-                batch = channels[start : start + 1000]
-                self._pubsub.subscribe(*batch)
-                # confirmed, or a look on another connection could overtake the subscription
-                for _ in batch:
-                    self._pubsub.get_message(timeout=LOOK_AGAIN)
-        except BaseException:
-            self.close()
-            raise
-
-    def next(self, timeout: float) -> bytes | None:
-        """The channel of a run that ended; None after `timeout` seconds."""
-        until = time.monotonic() + timeout
-        while True:
-            message = self._pubsub.get_message(timeout=max(0.0, until - time.monotonic()))
-            if message is not None and message["type"] == "message":
-                channel: bytes = message["channel"]
-                return channel
-            if time.monotonic() >= until:
-                return None
+        A few that are picked at random stand for their lot: when the last of them has ended, so have nearly all, and
+        the others need no announcement. Raises as `ended` does.
+        """
+        distinct = [*dict.fromkeys(runs)]
+        for first in range(0, len(distinct), LOT):
+            lot, later = distinct[first : first + LOT], distinct[first + LOT :]
+            yield from self._ended(lot, few=FEW, results=results, later=later)
 
     def close(self) -> None:
-        """Give the connection back."""
-        self._pubsub.close()
+        """Give the line back."""
+        line, self._line = self._line, None
+        if line is None:
+            return
+        if not self._spare:
+            with suppress(UnavailableError), reaching(self._where):
+                line.rest()
+                self._spare.append(line)
+                return
+        line.close()
+
+    def _ended(
+        self, runs: Sequence[str], *, few: int | None = None, results: bool = False, later: Sequence[str] = ()
+    ) -> Iterator[list[Seen]]:
+        left = dict.fromkeys(runs)
+        unseen, watched = [*left], _some(left, few)
+        while left:
+            over: list[Seen] = []
+            seen, heard = self._turn(unseen, watched, results=results)
+            if heard is not None and heard.run in watched:
+                watched.discard(heard.run)
+                over = [] if results else [heard]  # the result takes another look
+            elif seen:
+                over = [each for each in seen if self._is_over(each)]
+                unseen = unseen[len(seen) :]
+            for each in over:
+                del left[each.run]
+                watched.discard(each.run)
+            if over:
+                yield over
+            if not (seen or heard) or not (unseen or watched):
+                # nothing was said for a while, or the server was away, or all that stood for the others have ended
+                unseen, watched = [*left], _some(left, few)
+            if left and time.monotonic() >= self._until:
+                yield from self._last_look([*left, *later], results=results)
+                return
+
+    def _last_look(self, runs: Sequence[str], *, results: bool) -> Iterator[list[Seen]]:
+        """The time is up: what has ended by now, and then a TimeoutError if that is not all."""
+        still_open: list[str] = []
+        while runs:
+            seen, _ = self._turn(runs, (), results=results)
+            if not seen:  # away
+                still_open += runs
+                break
+            over = [each for each in seen if self._is_over(each)]
+            still_open += {each.run: None for each in seen}.keys() - {each.run for each in over}
+            if over:
+                yield over
+            runs = runs[len(seen) :]
+        if still_open:
+            them = f"run {still_open[0]} is" if len(still_open) == 1 else f"{len(still_open)} runs are"
+            raise TimeoutError(f"{them} still open after {round(self._timeout or 0, 3):g} s")
+
+    def _turn(self, unseen: Sequence[str], watched: Iterable[str], *, results: bool) -> tuple[list[Seen], Seen | None]:
+        """Look at the first of the unseen, or listen when there are none; nothing of either when the server is away."""
+        import redis.exceptions
+
+        line, self._line = self._line, None  # after any error it is of no use
+        try:
+            with reaching(self._where):
+                try:
+                    line = line or self._new_line()
+                    seen = line.look(unseen, listen=watched, results=results) if unseen else []
+                    heard = None if unseen else line.heard(self._rest())
+                except redis.exceptions.ResponseError as error:
+                    if "unction not found" not in str(error):
+                        raise
+                    self._store.load()
+                    seen, heard = [], None
+                else:
+                    self._line, line = line, None
+        except UnavailableError:
+            if time.monotonic() - self._reached > PATIENCE:
+                raise
+            time.sleep(max(0.0, min(self._rest(), random.uniform(0.1, 0.5))))  # noqa: S311 - spreads the clients
+            return [], None
+        finally:
+            if line is not None:
+                line.close()
+        self._reached = time.monotonic()
+        return seen, heard
+
+    def _new_line(self) -> Line:
+        while self._spare:
+            line = self._spare.pop()
+            if line.wake():
+                return line
+            line.close()
+        return self._store.line()
+
+    def _is_over(self, seen: Seen) -> bool:
+        if seen.state is not None:
+            return seen.state in FINAL_RUN_STATES
+        state = self._forgotten(seen.run)
+        return state is None or state in FINAL_RUN_STATES
+
+    def _rest(self) -> float:
+        return max(0.0, min(LOOK_AGAIN, self._until - time.monotonic()))
+
+
+def _some(runs: Iterable[str], most: int | None) -> set[str]:
+    known = [*runs]
+    return set(known) if most is None or len(known) <= most else set(random.sample(known, most))

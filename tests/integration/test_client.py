@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import tm
 from tests.waiting import wait_for
-from tm import Graph, task
+from tm import Graph, codec, task
 from tm.client import Client, RunHandle, wait_all
 from tm.errors import CodecError, ConfigError, NotFoundError, RunFailedError, UnavailableError
 from tm.states import Outcome, RunState
@@ -145,15 +147,23 @@ def test_waiting_ends_as_soon_as_the_run_ends(face: Client, graph: Graph, hand: 
     assert woken[0] - ended < 0.5  # the safety net looks again after 5 s only
 
 
-def test_one_connection_waits_for_many_runs(face: Client, graph: Graph, hand: Hand, later: Any) -> None:
+@pytest.mark.parametrize("each", [False, True], ids=["all of them", "each of them"])
+def test_one_connection_waits_for_many_runs(face: Client, graph: Graph, hand: Hand, later: Any, each: bool) -> None:
     handles = face.submit_many(graph, [{}] * 30)
     states: list[RunState] = []
-    later(lambda: states.extend(wait_all(handles, 10)))
-    subscribed(face.store.client, handles[0])
-    listening = [each for each in face.store.client.client_list() if int(each["sub"]) > 0]
-    assert [int(each["sub"]) for each in listening] == [30]
+    runs = [handle.id for handle in handles]
+    later(
+        lambda: (
+            states.extend(state for _, state in face.wait(runs, 10)) if each else states.extend(face.wait_all(runs, 10))
+        )
+    )
+    listening = wait_for(lambda: listeners(face.store.client), "the waiter to listen")
+    # when it is only the end of all that counts, a few stand for the others
+    assert [int(client["sub"]) for client in listening] == [30 if each else 16]
     hand.run_all()
     wait_for(lambda: len(states) == 30, "all states")
+    assert states == [RunState.SUCCESS] * 30
+    wait_for(lambda: not listeners(face.store.client), "nobody to listen any more")
 
 
 def test_waiting_gives_up_after_its_timeout(face: Client, graph: Graph) -> None:
@@ -162,6 +172,144 @@ def test_waiting_gives_up_after_its_timeout(face: Client, graph: Graph) -> None:
         handle.wait(0.05)
     with pytest.raises(TimeoutError, match="2 runs are still open"):
         wait_all([handle, face.submit(graph)], 0.05)
+
+
+def test_the_end_is_told_in_the_order_of_the_ends(face: Client, graph: Graph, hand: Hand) -> None:
+    runs = [handle.id for handle in face.submit_many(graph, [{}] * 3)]
+    waiting = face.wait(runs, 5)
+    face.cancel(runs[2])
+    assert next(waiting) == (runs[2], RunState.CANCELLED)
+    face.cancel(runs[0])
+    assert next(waiting) == (runs[0], RunState.CANCELLED)
+    hand.run_all()
+    assert list(waiting) == [(runs[1], RunState.SUCCESS)]
+
+
+def test_results_come_in_the_order_of_the_handles_however_the_runs_end(
+    face: Client, graph: Graph, store: Store, later: Any
+) -> None:
+    count = 1200  # more than one lot
+    handles = face.submit_many(graph, [{"size": size} for size in range(count)])
+    values: list[Any] = []
+    later(lambda: values.extend(tm.results(handles, 30)))
+    wait_for(lambda: listeners(store.client), "the waiter to listen")
+    end_all(store, graph, backwards=True)
+    wait_for(lambda: len(values) == count, "all values", timeout=20)
+    assert values == [size + 1 for size in range(count)]
+    assert tm.results([handles[7], handles[3], handles[7]], 1) == [8, 4, 8]
+    assert tm.results([]) == []
+
+
+def test_results_of_many_runs_take_few_round_trips(face: Client, graph: Graph, store: Store) -> None:
+    handles = face.submit_many(graph, [{"size": size} for size in range(1000)])
+    end_all(store, graph)
+    store.client.config_resetstat()
+    assert tm.results(handles, 5) == [size + 1 for size in range(1000)]
+    assert wait_all(handles, 5) == [RunState.SUCCESS] * 1000
+    assert store.client.info("commandstats")["cmdstat_fcall_ro"]["calls"] == 4
+    assert store.client.info("stats")["total_connections_received"] == 1
+
+
+def test_large_results_come_in_calls_of_bounded_size(face: Client, store: Store) -> None:
+    large = task(name="large")(lambda number: f"{number:08d}" * 32_768)
+    graph = Graph("large")
+    graph.add_edges(large)
+    handles = face.submit_many(graph, [{"number": number} for number in range(10)])  # 2.5 MiB
+    end_all(store, graph)
+    store.client.config_resetstat()
+    assert tm.results(handles, 5) == [f"{number:08d}" * 32_768 for number in range(10)]
+    assert store.client.info("commandstats")["cmdstat_fcall_ro"]["calls"] == 3
+
+
+def test_the_first_that_failed_is_raised_or_stands_in_its_place(face: Client, graph: Graph, hand: Hand) -> None:
+    handles = face.submit_many(graph, [{"size": size} for size in range(5)])
+    face.cancel(handles[3].id)
+    face.cancel(handles[1].id)
+    hand.run_all()
+    with pytest.raises(RunFailedError, match=f"run {handles[1].id} ended cancelled: cancelled by hand"):
+        tm.results(handles, 5)
+    face.store.client.delete(face.store.keys.out(handles[4].id))
+    unknown = face.handle("nobody-knows-it")
+    found = tm.results([*handles, unknown], 5, return_exceptions=True)
+    assert found[0::2] == [1, 3, found[4]]
+    assert [type(each) for each in found] == [int, RunFailedError, int, RunFailedError, NotFoundError, NotFoundError]
+    assert "no longer kept" in str(found[4])
+    with pytest.raises(NotFoundError, match="there is no run 'nobody-knows-it'"):
+        tm.results([unknown], 5)
+
+
+def test_a_failure_is_told_before_those_that_come_much_later_have_ended(face: Client, graph: Graph) -> None:
+    handles = face.submit_many(graph, [{}] * 600)
+    for handle in handles[:500]:
+        face.cancel(handle.id)
+    with pytest.raises(RunFailedError, match=handles[0].id):
+        tm.results(handles, 30)
+
+
+def test_when_the_time_is_up_those_that_have_ended_are_not_counted(face: Client, graph: Graph, store: Store) -> None:
+    handles = face.submit_many(graph, [{}] * 1100)
+    for handle in handles[3:]:
+        face.cancel(handle.id)
+    for wait in (tm.results, tm.wait_all):
+        with pytest.raises(TimeoutError, match="3 runs are still open after 0 s"):
+            wait(handles, 0) if wait is wait_all else wait(handles, 0, return_exceptions=True)
+    for handle in handles[:3]:
+        face.cancel(handle.id)
+    assert tm.wait_all(handles, 0) == [RunState.CANCELLED] * 1100
+
+
+def test_waiting_again_and_again_takes_one_connection(face: Client, graph: Graph, hand: Hand, later: Any) -> None:
+    face.store.client.ping()
+    face.store.client.config_resetstat()
+    for size in range(20):
+        handle = face.submit(graph, {"size": size})
+        hand.run_all()
+        assert handle.result(5) == size + 1
+    assert face.store.client.info("stats")["total_connections_received"] == 1
+
+
+def test_a_connection_that_was_cut_while_it_rested_is_replaced(face: Client, graph: Graph, hand: Hand) -> None:
+    for _ in range(2):
+        handle = face.submit(graph)
+        hand.run_all()
+        assert handle.result(5) == 2
+        for client in face.store.client.client_list():
+            if int(client["id"]) != face.store.client.client_id():
+                face.store.client.client_kill_filter(_id=client["id"])
+
+
+@pytest.mark.parametrize("trouble", ["cut", "functions lost"])
+def test_a_waiter_hears_of_the_end_after_trouble(
+    face: Client, graph: Graph, hand: Hand, later: Any, trouble: str
+) -> None:
+    handle = face.submit(graph, {"size": 3})
+    values: list[Any] = []
+    later(lambda: values.append(handle.result(10)))
+    client = face.store.client
+    waiter = wait_for(lambda: listeners(client), "the waiter to listen")[0]
+    if trouble == "cut":
+        client.client_kill_filter(_id=waiter["id"])
+        wait_for(lambda: [each["id"] for each in listeners(client)] not in ([], [waiter["id"]]), "a new connection")
+    else:
+        client.function_flush()
+    began = time.monotonic()
+    hand.run_all()
+    wait_for(lambda: values == [4], "the value")
+    assert time.monotonic() - began < 3  # not by the look after 5 s
+
+
+def test_a_fork_does_not_share_the_connection(face: Client, graph: Graph, hand: Hand) -> None:
+    handles = face.submit_many(graph, [{"size": 5}] * 2)
+    hand.run_all()
+    assert handles[0].result(5) == 6
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if handles[1].result(5) == 6 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert handles[1].result(5) == 6
 
 
 def test_a_failed_run_says_which_task_and_why(face: Client, graph: Graph, hand: Hand) -> None:
@@ -236,6 +384,21 @@ def test_waiting_survives_a_restart_of_the_server(own_server: Server, graph: Gra
     own_server.start()
     Hand(store, graph).run_all()
     wait_for(lambda: states == [RunState.SUCCESS], "the waiter to hear of the end")
+
+
+def listeners(client: redis.Redis) -> list[Any]:
+    """The connections that listen to anything."""
+    return [each for each in client.client_list() if int(each["sub"]) > 0]
+
+
+def end_all(store: Store, graph: Graph, *, backwards: bool = False) -> None:
+    """Do all that is queued, many at a time."""
+    hand = Hand(store, graph, "quick")
+    while claims := hand.take(250):
+        reports = [
+            Report(claim.job, claim.token, Outcome.SUCCESS, value=codec.encode(hand.value(claim))) for claim in claims
+        ]
+        store.finish(hand._ask(0), reports[::-1] if backwards else reports)
 
 
 def subscribed(client: redis.Redis, handle: RunHandle) -> None:

@@ -41,7 +41,9 @@ _ALLOWED_WHEN_FULL = frozenset(
 )
 #: what the functions share, in the order in which one builds on the other
 _SHARED = ("_base", "_plans", "_runs", "_callbacks", "_work", "_repair")
-_NAMES = (*sorted(_ALLOWED_WHEN_FULL), "define", "start", "tick", "retry", "trigger", "log")
+#: those that only read
+_READING = frozenset({"look"})
+_NAMES = (*sorted(_ALLOWED_WHEN_FULL), *sorted(_READING), "define", "start", "tick", "retry", "trigger", "log")
 
 
 class Library:
@@ -56,7 +58,7 @@ class Library:
         digest = hashlib.blake2s("".join([*parts, *map(_source, _NAMES)]).encode(), digest_size=5).hexdigest()
         self.name = f"tm_{digest}"
         for name in _NAMES:
-            flags = "'allow-oom'" if name in _ALLOWED_WHEN_FULL else ""
+            flags = "'allow-oom'" if name in _ALLOWED_WHEN_FULL else "'no-writes'" if name in _READING else ""
             parts.append(
                 f"redis.register_function{{ function_name = '{self.name}_{name}', flags = {{ {flags} }},\n"
                 f"callback = operation((function()\n{_source(name)}\nend)()) }}"
@@ -81,6 +83,10 @@ class Library:
                 raise
             self.load(client)
             return client.execute_command("FCALL", self._functions[name], 1, prefix, *args)
+
+    def reading(self, name: str, prefix: str, *args: Any) -> tuple[Any, ...]:
+        """The command that calls a function which only reads, for who has a connection of their own."""
+        return ("FCALL_RO", self._functions[name], 1, prefix, *args)
 
     def queue(self, pipeline: Pipeline, name: str, prefix: str, *args: Any) -> None:
         """Add a call to a pipeline."""

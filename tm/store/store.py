@@ -17,6 +17,7 @@ from tm.states import RunState, TaskState, Trigger
 from tm.store import events as event_codec
 from tm.store.functions import Library, default_library
 from tm.store.keys import Keys
+from tm.store.line import Line, Seen, seen_of
 from tm.store.looking import Looking, read_record
 from tm.store.records import (
     Ask,
@@ -439,6 +440,18 @@ class Store(Looking):
         """The message of one task of a run."""
         value: bytes | None = self._redis.hget(self.keys.out(run), str(node))
         return value
+
+    def look(self, run: str) -> Seen:
+        """The state of a run, and the message of its last task when it has succeeded."""
+        return seen_of([run], self._call("look", 0, run))[0]
+
+    def line(self) -> Line:
+        """A connection of its own to look at runs and hear of their ends; close it."""
+        return Line(self.client, self._library, self.keys)
+
+    def load(self) -> None:
+        """Make the functions known to the server, as every other call does when it misses them."""
+        self._library.load(self.client)
 
     def ended_channel(self, run: str) -> str:
         """Where the final state of a run is published."""
