@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE = 1 << 20  #: bytes; the default of TM_MAX_MESSAGE
 HARD_LIMIT = 64 << 20  #: bytes; nothing larger is even looked at
+SPILLED = 32  #: extension type of a reference into the spill store (tm.spill), which stands for a whole message
 MAX_DEPTH = 64  #: containers inside each other
+
+
+_LARGER = " (setting TM_MAX_MESSAGE; larger ones where TM_SPILL names a directory for them)"
 
 
 def encode(value: Any, *, where: str = "result", limit: int = MAX_MESSAGE) -> bytes:
@@ -50,7 +54,7 @@ def encode(value: Any, *, where: str = "result", limit: int = MAX_MESSAGE) -> by
     if len(data) > limit:
         raise CodecError(
             where,
-            f"has {len(data):,} bytes as a message; at most {limit:,} are sent (setting TM_MAX_MESSAGE); "
+            f"has {len(data):,} bytes as a message; at most {limit:,} are sent{_LARGER if limit < HARD_LIMIT else ''}; "
             "keep the data in a file or table and send its name",
         )
     return data
@@ -182,6 +186,8 @@ def _contract(depth: int, code: int, payload: bytes) -> Any:
     # each level holds 40 kB of C stack, so hostile nesting has to end long before Python's own limit
     if depth >= MAX_DEPTH:
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    if code == SPILLED:
+        raise ValueError("it is a reference into the spill store, which is not looked up here (setting TM_SPILL)")
     if code not in _READERS:
         raise ValueError(f"unknown extension type {code}; was it sent by a newer version?")
     return _READERS[code](payload, depth + 1)

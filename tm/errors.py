@@ -106,6 +106,10 @@ class CodecError(TaskmasterError):
         self.path, self.problem = path, problem
 
 
+class SpillError(TaskmasterError):
+    """A large message cannot be written to the spill store, or not be read from it."""
+
+
 class RunFailedError(TaskmasterError):
     """A run that somebody waited for did not end in success."""
 

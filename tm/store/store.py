@@ -13,6 +13,7 @@ from tm.callbacks import MARK as CALLBACK
 from tm.callbacks import QUEUE as CALLBACK_QUEUE
 from tm.records import Plan, TaskPlan
 from tm.retry import RetryPolicy
+from tm.spill import fetch
 from tm.states import RunState, TaskState, Trigger
 from tm.store import events as event_codec
 from tm.store.functions import Library, default_library
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from tm.events import Event
+    from tm.spill import Spill
 
 SCHEMA = 1
 #: `retry` wants to be called once more
@@ -62,6 +64,7 @@ class Store(Looking):
         result_ttl: seconds a run that succeeded stays on the server, with its messages.
         failed_ttl: the same for one that did not, which somebody may want to repair; by default as `result_ttl`.
         callback_timeout: seconds a callback may take that is claimed through this store.
+        spill: where large messages are; without one a result that lies there cannot be had.
 
     Errors of the server surface as `redis.exceptions.*`; who calls decides whether to wait or to give up.
     """
@@ -74,6 +77,7 @@ class Store(Looking):
         result_ttl: float = 600.0,
         failed_ttl: float | None = None,
         callback_timeout: float = 30.0,
+        spill: Spill | None = None,
         library: Library | None = None,
     ) -> None:
         self.client = client
@@ -82,7 +86,7 @@ class Store(Looking):
         self.prefix = self.keys.prefix
         self._ttl = int(result_ttl * 1000)
         self._failed_ttl = self._ttl if failed_ttl is None else max(self._ttl, int(failed_ttl * 1000))
-        self._callback_timeout = callback_timeout
+        self._callback_timeout, self._spill = callback_timeout, spill
         self._library = library or default_library()
 
     def _call(self, name: str, *args: Any) -> Any:
@@ -429,15 +433,20 @@ class Store(Looking):
         return {run: RunState(_text(state)) for run, state in found if state is not None}
 
     def result(self, run: str) -> bytes | None:
-        """The message of a run's last task; None when there is none (yet, or any more)."""
+        """The message of a run's last task; None when there is none (yet, or any more).
+
+        Raises:
+            SpillError: it is in the spill store and cannot be read from there.
+        """
         version = self._redis.hget(self.keys.run(run), "plan")
         if version is None:
             return None
         size = self._redis.hget(self.keys.plan(_text(version)), "n")
-        return None if size is None else self.output(run, int(size) - 1)
+        value = None if size is None else self.output(run, int(size) - 1)
+        return None if value is None else fetch(self._spill, value)
 
     def output(self, run: str, node: int) -> bytes | None:
-        """The message of one task of a run."""
+        """The message of one task of a run, or the reference to it (`tm.spill.fetch`)."""
         value: bytes | None = self._redis.hget(self.keys.out(run), str(node))
         return value
 

@@ -23,6 +23,7 @@ from tm.clock import from_ms
 from tm.context import Context, deadline, running
 from tm.errors import CodecError, Fail, Skip, TaskmasterError
 from tm.inprocess import arguments_for_root
+from tm.spill import fetch
 from tm_worker.callbacks import tell
 from tm_worker.channel import ExecutorEnd, pack
 from tm_worker.faults import describe
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tm.graph import AnyTask, Graph
+    from tm.spill import Spill
     from tm_worker.capture import Capture
 
 
@@ -48,13 +50,17 @@ class Executor:
     """Runs attempts of the given graphs until the supervisor closes the stream."""
 
     def __init__(
-        self, sock: socket.socket, graphs: Mapping[str, Graph], max_message: int,
+        self,
+        sock: socket.socket,
+        graphs: Mapping[str, Graph],
+        max_message: int,
         *,
         max_memory: int | None = None,
+        spill: Spill | None = None,
         capture: Capture | None = None,
     ) -> None:
         self.graphs = graphs
-        self.max_message = max_message
+        self.max_message, self.spill = max_message, spill
         self.pid = os.getpid()
         self.channel = ExecutorEnd(_out_of_reach(sock))
         self.capture = capture
@@ -106,10 +112,10 @@ class Executor:
                 params=dict(given),
                 deadline=deadline(datetime.now(UTC), timeout, ends_ms),
             )
-            arguments = _arguments(task, given, config, inputs)
+            arguments = self._arguments(task, given, config, inputs)
             with running(context, alone=True):
                 result = task.function(**arguments)
-            return True, codec.encode(result, limit=self.max_message), b"", False
+            return True, self._message(run, result), b"", False
         except Skip as reason:
             return True, b"", describe(reason, skip=__file__), False
         except BaseException as error:  # noqa: BLE001 - SystemExit and its kind fail the task, not the executor
@@ -123,6 +129,20 @@ class Executor:
         except KeyError:
             raise UnknownTaskError(graph, name) from None
 
+    def _arguments(self, task: AnyTask, given: dict[str, Any], config: str, inputs: list[Any]) -> dict[str, Any]:
+        if inputs:
+            return {name: codec.decode(fetch(self.spill, value)) for name, value in inputs}
+        if config:
+            given.setdefault("config", json.loads(config))
+        return arguments_for_root(task, given.items())
+
+    def _message(self, run: str, result: Any) -> bytes:
+        """What the report carries: the message, or where it has been written down."""
+        message = codec.encode(result, limit=self.max_message if self.spill is None else codec.HARD_LIMIT)
+        if self.spill is None or len(message) <= self.max_message:
+            return message
+        return self.spill.keep(run, message)
+
     def _flush(self) -> bool:
         """Write out what the task printed. Returns whether it has spoiled the streams for those who come next."""
         spoiled = False
@@ -135,14 +155,6 @@ class Executor:
                 spoiled = True
         # or the next file that somebody opens gets their numbers, and what others print
         return spoiled or _targets() != self.targets
-
-
-def _arguments(task: AnyTask, given: dict[str, Any], config: str, inputs: list[Any]) -> dict[str, Any]:
-    if inputs:
-        return {name: codec.decode(value) for name, value in inputs}
-    if config:
-        given.setdefault("config", json.loads(config))
-    return arguments_for_root(task, given.items())
 
 
 def _targets() -> list[tuple[int, int] | None]:

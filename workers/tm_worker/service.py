@@ -94,11 +94,18 @@ def check_queues(queues: Iterable[str]) -> None:
 
 
 def _execute(sock: socket.socket, readers: tuple[int, int], graphs: dict[str, Graph], settings: Settings) -> None:
+    from tm.spill import Spill
     from tm_worker.capture import Capture
     from tm_worker.process import Executor
 
-    capture = Capture(readers)
-    Executor(sock, graphs, settings.max_message, max_memory=_bytes(settings.max_memory), capture=capture).serve()
+    Executor(
+        sock,
+        graphs,
+        settings.max_message,
+        max_memory=_bytes(settings.max_memory),
+        spill=None if settings.spill_folder is None else Spill(settings.spill_folder),
+        capture=Capture(readers),
+    ).serve()
 
 
 def _bytes(mebibytes: int | None) -> int | None:
