@@ -107,6 +107,17 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineMissed:
+    """A run is still open although the deadline of its graph has passed; told once."""
+
+    run: str
+    graph: str
+    state: RunState
+    due: int  #: ms; when it should have ended
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackEnded:
     """The functions that were to be told something have been called, or will not be called again."""
 
@@ -130,4 +141,14 @@ class UnknownEvent:
     problem: str
 
 
-Event = RunCreated | AttemptEnded | TaskClosed | TasksKept | TaskMarked | RunEnded | CallbackEnded | UnknownEvent
+Event = (
+    RunCreated
+    | AttemptEnded
+    | TaskClosed
+    | TasksKept
+    | TaskMarked
+    | RunEnded
+    | DeadlineMissed
+    | CallbackEnded
+    | UnknownEvent
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from tm.records import Plan, TaskPlan
 from tm.tasks import AnyTask, Task, task
 
 if TYPE_CHECKING:
-    from datetime import tzinfo
+    from datetime import timedelta, tzinfo
     from zoneinfo import ZoneInfo
 
     from tm.callbacks import Callback
@@ -54,9 +55,12 @@ class Graph:
             "allow" as with "queue"); by default 1, and with "allow" any number may be open. `tm trigger` and
             `tm backfill` heed it, `submit` and `tm run` do not.
         timeout: seconds a whole run may take.
+        deadline: seconds, or a timedelta: a run that is still open so long after its tick (or its start, when no clock
+            made it due) is told of once, see docs/how-to/alerts.md; it goes on, unlike with `timeout`.
         on_success: a function, or several, called with a `tm.CallbackEvent` after a run has succeeded. A worker calls
             it; nothing waits for it, and what it raises fails nothing.
         on_failure: the same after a run that ended otherwise: failed, timed out, cancelled.
+        on_deadline: the same when the deadline has passed; the run goes on.
     """
 
     def __init__(
@@ -71,8 +75,10 @@ class Graph:
         overlap: str = "allow",
         max_active_runs: int | None = None,
         timeout: float | None = None,
+        deadline: float | timedelta | None = None,
         on_success: Callback | Sequence[Callback] | None = None,
         on_failure: Callback | Sequence[Callback] | None = None,
+        on_deadline: Callback | Sequence[Callback] | None = None,
     ) -> None:
         if not isinstance(name, str) or not GRAPH_NAME.fullmatch(name):
             raise DefinitionError(
@@ -94,7 +100,12 @@ class Graph:
         self.misfire, self.misfire_window = misfire, misfire_window
         self.overlap, self.timeout = overlap, timeout
         self.max_active_runs = max_active_runs
-        self.callbacks = callbacks.collect(f"graph {name!r}", success=on_success, failure=on_failure)
+        self.callbacks = callbacks.collect(
+            f"graph {name!r}", success=on_success, failure=on_failure, deadline=on_deadline
+        )
+        self.deadline = _deadline(name, deadline)
+        if on_deadline and self.deadline is None:
+            raise DefinitionError(f"graph {name!r} has on_deadline but no deadline; give it one: deadline=3600")
         self.file = _caller_file()
         self.config = None if config is None else (self.file.parent / config)
         self.tasks: dict[str, AnyTask] = {}
@@ -200,9 +211,16 @@ class Graph:
         for name in names:
             digest.update(self.tasks[name].code_digest)
         calls = tuple(self.callbacks)
-        if told := [(task.name, task.calls) for task in tasks if task.calls] or calls:
-            digest.update(repr((told, calls)).encode())
-        return Plan(graph=self.name, version=digest.hexdigest(), tasks=tasks, timeout=self.timeout, calls=calls)
+        if told := [(task.name, task.calls) for task in tasks if task.calls] or calls or self.deadline:
+            digest.update(repr((told, calls, self.deadline)).encode())
+        return Plan(
+            graph=self.name,
+            version=digest.hexdigest(),
+            tasks=tasks,
+            timeout=self.timeout,
+            deadline=self.deadline,
+            calls=calls,
+        )
 
     def _check_parameters(self) -> None:
         roots = [self.tasks[name] for name, parents in self._parents.items() if not parents]
@@ -337,6 +355,17 @@ def _schedule(graph: str, schedule: str | Expression) -> Expression | None:
         return Expression(schedule, key=graph)
     except CronError as error:
         raise ScheduleError(graph, f"bad schedule: {error}") from error
+
+
+def _deadline(graph: str, deadline: float | timedelta | None) -> float | None:
+    from datetime import timedelta
+
+    if deadline is None:
+        return None
+    seconds = deadline.total_seconds() if isinstance(deadline, timedelta) else deadline
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < math.inf:
+        raise DefinitionError(f"graph {graph!r}: deadline must be above 0 seconds, or a timedelta, not {deadline!r}")
+    return float(seconds)
 
 
 def _zone(graph: str, timezone: str | None) -> ZoneInfo | None:

@@ -47,7 +47,11 @@ class SweepStore(Protocol):
         ...
 
     def expire(self, limit: int = ...) -> int:
-        """End runs past their deadline."""
+        """End runs past their time-out."""
+        ...
+
+    def alarm(self, limit: int = ...) -> int:
+        """Tell of open runs past their deadline."""
         ...
 
 
@@ -111,6 +115,7 @@ class Sweep:
         if now >= self._expire_at:
             self._expire_at = now + EXPIRE_EVERY
             self._guarded("expire", lambda: self._repeat("runs timed out", self._store.expire))
+            self._guarded("alarm", lambda: self._repeat("deadlines missed", self._store.alarm))
         if now >= self._ring_at:
             self._ring_at = now + RING_EVERY
             self._guarded("ring", lambda: self._repeat("doorbells rung again", self._store.ring, once=True))

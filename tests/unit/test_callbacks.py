@@ -129,3 +129,23 @@ def test_callbacks_change_the_version_of_a_graph_and_none_leave_it_alone() -> No
     assert graph().plan.version != graph(on_failure=print).plan.version
     assert not graph().plan.has_callbacks
     assert graph(on_failure=print).plan.has_callbacks
+
+
+def test_a_deadline_is_seconds_or_a_timedelta() -> None:
+    def graph(**more: Any) -> Graph:
+        made = Graph("g", **more)
+        made.add_edges([task(name="t")(print)])
+        return made
+
+    assert graph(deadline=timedelta(minutes=1)).plan.deadline == graph(deadline=60).plan.deadline == 60
+    assert graph().plan.deadline is None
+    assert graph().plan.version != graph(deadline=60).plan.version
+    assert graph(deadline=60, on_deadline=print).plan.calls == ("deadline",)
+    with pytest.raises(DefinitionError, match="has on_deadline but no deadline"):
+        graph(on_deadline=print)
+
+
+@pytest.mark.parametrize("deadline", [0, -1, float("inf"), float("nan"), "1h", True, timedelta()])
+def test_a_deadline_that_makes_no_sense_is_refused(deadline: Any) -> None:
+    with pytest.raises(DefinitionError, match="deadline must be above 0 seconds"):
+        Graph("g", deadline=deadline)

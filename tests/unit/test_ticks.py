@@ -657,6 +657,9 @@ class FakeSweepStore:
     def expire(self, _limit=200):
         return self._called("expire")
 
+    def alarm(self, _limit=200):
+        return self._called("alarm")
+
 
 def passes(sweep, time, seconds):
     """Go round as the scheduler does."""

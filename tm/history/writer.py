@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case, func, or_, select
 
 from tm import codec
+from tm.clock import from_ms
 from tm.errors import CodecError
 from tm.events import (
     AttemptEnded,
     CallbackEnded,
+    DeadlineMissed,
     Event,
     RunCreated,
     RunEnded,
@@ -145,6 +147,11 @@ class _Batch:
             case TaskMarked():
                 self._task_marked(entry, event)
             case CallbackEnded():
+            case DeadlineMissed():
+                due = from_ms(event.due).isoformat(timespec="seconds").replace("+00:00", "Z")
+                row = {"task": "", "what": "deadline", "outcome": "missed"}
+                row |= {"message": f"it should have ended by {due}", "traceback": None, "at": event.at}
+                self.notices.append({"run": event.run, "event": entry, "kind": "deadline"} | row)
                 self._callback_ended(entry, event)
             case RunEnded():
                 row = self._run(event.run, event.graph, event.at)

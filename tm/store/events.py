@@ -9,6 +9,7 @@ import msgpack
 from tm.events import (
     AttemptEnded,
     CallbackEnded,
+    DeadlineMissed,
     Event,
     KeptTask,
     RunCreated,
@@ -140,6 +141,16 @@ def _callback(fields: dict[bytes, Any]) -> Event:
     )
 
 
+def _late(fields: dict[bytes, Any]) -> Event:
+    return DeadlineMissed(
+        run=_text(fields[b"run"]),
+        graph=_text(fields[b"graph"]),
+        state=RunState(_text(fields[b"state"])),
+        due=_int(fields[b"due"]),
+        at=_int(fields[b"at"]),
+    )
+
+
 _READERS: dict[str, Callable[[dict[bytes, Any]], Event]] = {
     "run": _run,
     "attempt": _attempt,
@@ -148,6 +159,7 @@ _READERS: dict[str, Callable[[dict[bytes, Any]], Event]] = {
     "mark": _mark,
     "end": _end,
     "callback": _callback,
+    "late": _late,
 }
 
 

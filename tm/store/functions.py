@@ -30,6 +30,7 @@ _ALLOWED_WHEN_FULL = frozenset(
         "promote",
         "ring",
         "expire",
+        "alarm",
         "cancel",
         "hand_back",
         "mark",

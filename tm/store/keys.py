@@ -95,6 +95,11 @@ class Keys:
         return f"{self.prefix}deadlines"
 
     @property
+    def late(self) -> str:
+        """Zset: open runs whose graph has a deadline, by when somebody is to be told."""
+        return f"{self.prefix}late"
+
+    @property
     def backlog(self) -> str:
         """List: what calls left for later ones, for it would have taken them too long."""
         return f"{self.prefix}backlog"

@@ -114,6 +114,7 @@ local function close_run(c, run, plan, state, reason, started, ttl)
     redis.call('PEXPIRE', out_key(c, run), ttl)
     add(c.closed, open_key(c, plan.graph), run)
     if plan.timeout > 0 then redis.call('ZREM', c.p .. 'deadlines', run) end
+    if plan.deadline > 0 then redis.call('ZREM', c.p .. 'late', run) end
     c.uses[plan], c.kept = (c.uses[plan] or 0) - 1, math.max(c.kept or 0, ttl)
     emit(c, 'e', 'end', 'run', run, 'graph', plan.graph, 'state', state, 'reason', reason, 'started', tonumber(started) or -1)
     redis.call('PUBLISH', c.p .. 'ended:' .. run, state)
@@ -128,6 +129,12 @@ local function adder(fields)
             fields[#fields + 1] = value
         end
     end
+end
+
+-- When a run that begins now has to have ended: counted from its tick, if it is one that the clock has made due.
+local function watch_deadline(c, run, plan, trigger, tick)
+    local clock = trigger == 'schedule' or trigger == 'catchup'
+    redis.call('ZADD', c.p .. 'late', (clock and tonumber(tick) or c.now) + plan.deadline * 1000, run)
 end
 
 -- Create a run and queue its roots; `born` other than queued only records it. The caller has seen that it is new.
@@ -155,6 +162,7 @@ local function create_run(c, plan, version, t)
     c.uses[plan] = (c.uses[plan] or 0) + 1
     redis.call('ZADD', open_key(c, plan.graph), c.stamp, t.run)
     if plan.timeout > 0 then redis.call('ZADD', c.p .. 'deadlines', c.now + plan.timeout * 1000, t.run) end
+    if plan.deadline > 0 then watch_deadline(c, t.run, plan, t.trigger, t.tick) end
     queue_ready(c, fields, t.run, plan, -1, 1)
     save(c, t.run, fields)
 end

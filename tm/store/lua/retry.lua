@@ -135,6 +135,7 @@ return function(c, args)
     end
     redis.call('ZADD', open_key(c, plan.graph), c.stamp, run)
     if plan.timeout > 0 then redis.call('ZADD', c.p .. 'deadlines', c.now + plan.timeout * 1000, run) end
+    if plan.deadline > 0 then watch_deadline(c, run, plan, args[4], -1) end
     queue_nodes(c, run, plan, ready)
     return 1
 end
