@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tm import reasons, runinfo
 from tm.clock import from_ms
 from tm.errors import NotFoundError
+from tm.happenings import Happening, from_event, of_details, of_run_row
 from tm.ids import job_id
 from tm.reasons import Busy, Clockwork, Known, Reason
+from tm.reasons.reason import is_silent
+from tm.runinfo import TaskInfo
 from tm.states import TaskState
 from tm.suggest import hint
 from tm.waiting import reaching
@@ -20,13 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import tzinfo
 
+    from tm.history import History, RunRow
     from tm.lookup import Lookup
     from tm.records import Plan
-    from tm.runinfo import RunInfo, TaskInfo
+    from tm.runinfo import RunInfo
     from tm.store.looking import Scene
     from tm.store.records import Pause
     from tm.store.store import Store
 
+#: runs and events of which something is read at most
+MOST_RUNS = 10_000
 #: queued and running tasks of a run whose place or lease is asked for; with more, the first ones stand for them
 MOST_TASKS = 100
 
@@ -39,6 +45,27 @@ class GraphFacts:
     plan: Plan | None  #: of the version that was announced last
 
 
+class Crew:
+    """The workers of one moment and what they are at."""
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+
+    def at(self, worker: str) -> list[Busy]:
+        """What a worker is at, the longest first."""
+        return sorted((each for each in self.known.busy if each.worker == worker), key=lambda each: each.since)
+
+    def running_on(self, queue: str) -> int:
+        """Attempts of a queue that run."""
+        return sum(each.queue == queue for each in self.known.busy)
+
+    def live_on(self, queue: str) -> int:
+        """Workers of a queue that beat."""
+        scene, words = self.known.scene, self.known.words
+        there = [each for each in scene.workers if each.alive and queue in each.queues] if scene else []
+        return sum(not is_silent(each, words) for each in there)
+
+
 class Insight:
     """Answers why something is as it is.
 
@@ -49,49 +76,136 @@ class Insight:
 
     def __init__(self, lookup: Lookup, zone: tzinfo | None = None) -> None:
         self._lookup, self._zone = lookup, zone
+        self._graphs: dict[str, str] = {}  # run -> graph
 
     @property
     def _store(self) -> Store | None:
         return self._lookup.store
 
-    def why(self, name: str) -> Reason:
-        """Why a run, a task (RUN/TASK) or a graph is as it is. The name of a graph is taken as that.
+    def find(self, name: str) -> tuple[str, str | None, RunInfo | None]:
+        """What a name means: its id or name, the task of a RUN/TASK, and the run; None for a graph.
+
+        The name of a graph is taken as that.
 
         Raises:
-            NotFoundError: there is no such thing; says what may have been meant.
+            NotFoundError: there is no such graph or run; says what may have been meant.
         """
-        whole, slash, task = name.rpartition("/")
-        if not slash and "@" not in name and name in self._lookup.names():
-            return self.of_graph(name)
+        if "@" not in name and "/" not in name and name in self._lookup.names():
+            return name, None, None
+        whole, slash, task = name.partition("/")  # no run and no graph has a / in its name; a task may
         try:
-            run = self._lookup.run(whole if slash else name)
+            run = self._lookup.run(whole)
         except NotFoundError as error:
-            graphs = self._lookup.names()
-            if not slash and "@" not in name and "more than one" not in str(error):
-                first = str(error).partition("; ")[0].replace("there is no run", "there is no run or graph")
-                otherwise = str(error).partition("; ")[2].replace("`tm runs` lists", "`tm runs` and `tm graphs` list")
-                known = hint(name, graphs, otherwise)
-                raise NotFoundError(f"{first}; {known}") from error
-            raise
-        return self.of_run(run, task if slash else None)
+            if slash or "@" in name or "more than one" in str(error):
+                raise
+            first, _, rest = str(error).partition("; ")
+            otherwise = rest.replace("`tm runs` lists", "`tm runs` and `tm graphs` list")
+            known = hint(name, self._lookup.names(), otherwise)
+            raise NotFoundError(f"{first.replace('no run', 'no run or graph')}; {known}") from error
+        return run.id, task if slash else None, run
 
-    def of_run(self, run: RunInfo, task: str | None = None) -> Reason:
+    def why(self, name: str) -> Reason:
+        """Why a run, a task (RUN/TASK) or a graph is as it is; see `find`."""
+        name, task, run = self.find(name)
+        return self.of_graph(name) if run is None else self.of_run(run, task)
+
+    def of_run(self, run: RunInfo, task: str | None = None, *, plan: Plan | None = None) -> Reason:
         """Why a run or one task of it is as it is."""
-        plan, known = self.plan(run.version), self.known(run)
+        plan = plan or self.plan(run.version)
+        known = self.known(run)
         if task is None:
             return reasons.of_run(run, plan, known)
-        found = next((each for each in run.tasks if each.name == task), None)
-        if found is None and plan is not None and any(node.name == task for node in plan.tasks):
-            found = runinfo.TaskInfo(name=task, state=TaskState.WAITING)
-        if found is None:
-            names = [each.name for each in run.tasks]
-            otherwise = f"it has {', '.join(names[:10])}" if names else "nothing is known of its tasks"
-            raise NotFoundError(f"run {run.id} has no task {task!r}; {hint(task, names, otherwise)}")
-        return reasons.of_task(run, found, plan, known)
+        return reasons.of_task(run, self.task(run, plan, task), plan, known)
+
+    def task(self, run: RunInfo, plan: Plan | None, name: str) -> TaskInfo:
+        """A task of a run.
+
+        Raises:
+            NotFoundError: it has none of this name.
+        """
+        tasks = {each.name: each for each in self.complete(run, plan).tasks}
+        if name not in tasks:
+            otherwise = f"it has {', '.join([*tasks][:10])}" if tasks else "nothing is known of its tasks"
+            raise NotFoundError(f"run {run.id} has no task {name!r}; {hint(name, tasks, otherwise)}")
+        return tasks[name]
+
+    def complete(self, run: RunInfo, plan: Plan | None) -> RunInfo:
+        """A run with those of its tasks too that nothing has happened to, of which history knows nothing."""
+        if plan is None:
+            return run
+        known = {task.name: task for task in run.tasks}
+        waiting = TaskState.WAITING
+        return replace(
+            run, tasks=tuple(known.get(node.name) or TaskInfo(name=node.name, state=waiting) for node in plan.tasks)
+        )
 
     def of_graph(self, graph: str) -> Reason:
         """Why a graph makes no run now."""
         return reasons.of_graph(self.graph(graph).clock, self.known())
+
+    def messages(self, run: RunInfo, plan: Plan | None) -> dict[str, bytes | None]:
+        """The messages of a run by task, as the server holds them; nothing for a run whose plan it does not know."""
+        if self._store is None or plan is None:
+            return {}
+        with reaching(self._lookup.where):
+            return {node.name: self._store.output(run.id, index) for index, node in enumerate(plan.tasks)}
+
+    def past(
+        self,
+        *,
+        run: str | None = None,
+        graph: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Happening]:
+        """What has happened, oldest first: of a run, a graph or all; as history and the server's events have it.
+
+        Args:
+            run: its id.
+            graph: of its runs only.
+            since: only what happened from then on.
+            limit: the newest so many.
+        """
+        found: dict[Any, Happening] = {}
+        history = self._lookup.history
+        if history is not None:
+            if run is not None:
+                rows = [row for row in [_row(history, run)] if row is not None]
+            else:
+                rows = [row for row in history.runs(graph, limit=limit or MOST_RUNS) if _touches(row, since)]
+            for row in rows:
+                details = of_details(
+                    row.graph, history.task_runs(row.id), history.attempts(row.id), history.marks(row.id)
+                )
+                found |= {each.key: each for each in (*of_run_row(row), *details)}
+        if self._store is not None:
+            with reaching(self._lookup.where):
+                entries = self._store.events(count=MOST_RUNS)
+            fresh = [each for stream_id, event in entries for each in from_event(stream_id, event)]
+            found |= {each.key: each for each in fresh if self.concerns(each, run, graph)}
+        told = sorted(
+            (each for each in found.values() if since is None or each.at >= since), key=lambda each: each.order
+        )
+        return told if limit is None else told[-limit:]
+
+    def concerns(self, happening: Happening, run: str | None, graph: str | None) -> bool:
+        """Whether it is of this run, or of this graph; None stands for any."""
+        if run is not None:
+            return happening.run == run
+        return graph is None or self.graph_of(happening) == graph
+
+    def graph_of(self, happening: Happening) -> str:
+        """The graph of what happened; events of tasks do not name it, their run does."""
+        if happening.graph:
+            return happening.graph
+        if happening.run not in self._graphs:
+            view = None
+            if self._store is not None:
+                with reaching(self._lookup.where):
+                    view = self._store.run(happening.run)
+            row = _row(self._lookup.history, happening.run) if view is None and self._lookup.history else None
+            self._graphs[happening.run] = view.graph if view else row.graph if row else ""
+        return self._graphs[happening.run]
 
     def plan(self, version: str) -> Plan | None:
         """The plan of a version, as long as the server knows it."""
@@ -131,10 +245,24 @@ class Insight:
         if self._store is None:
             return []
         with reaching(self._lookup.where):
-            told = self._store.tasks_of(scene.leases)
+            told = self._store.at_work(scene.leases)
         return [
-            Busy(worker=worker, graph=graph, task=task, since=from_ms(ms)) for worker, graph, task, ms in told if worker
+            Busy(
+                worker=each.worker,
+                graph=each.graph,
+                task=each.task,
+                since=from_ms(each.since_ms),
+                run=each.run,
+                attempt=each.attempt,
+                queue=each.queue,
+            )
+            for each in told
         ]
+
+    def crew(self) -> Crew:
+        """Who works on what."""
+        known = self.known()
+        return Crew(replace(known, busy=self.busy(known.scene) if known.scene else []))
 
     def graph(self, name: str, *, recent: int = 1) -> GraphFacts:
         """What is known of the ticks of a graph."""
@@ -159,6 +287,18 @@ class Insight:
             total=len(found.recent),
         )
         return GraphFacts(clock=clock, plan=self.plan(found.version))
+
+
+def _row(history: History, run: str) -> RunRow | None:
+    try:
+        row = history.run(run)
+    except NotFoundError:
+        return None
+    return row if row.id == run else None
+
+
+def _touches(row: RunRow, since: datetime | None) -> bool:
+    return since is None or row.ended is None or row.ended >= since
 
 
 def pause_of(pauses: Mapping[str, Pause], graph: str, now_ms: int) -> Pause | None:

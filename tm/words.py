@@ -86,9 +86,19 @@ def span(seconds: float) -> str:
 
 
 def shorten(text: str, width: int = 100) -> str:
-    """Text on one line, cut with an ellipsis."""
-    line = " ".join(text.split())
+    """Text on one line, cut with an ellipsis; nothing in it moves the cursor."""
+    line = printable(" ".join(text[: 20 * width].split()))
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would obey: control characters become visible, but line ends and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t " else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
 def quoted(names: Sequence[str], most: int = 3) -> str:

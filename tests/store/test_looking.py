@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.store.stage import DIAMOND, LEASE, NOON, SINGLE, plan
 from tm.states import Outcome, TaskState
-from tm.store.looking import LeaseView, Place, read_record
+from tm.store.looking import LeaseView, Place, Position, WorkView, read_record
 
 if TYPE_CHECKING:
     from tests.store.stage import Stage
@@ -16,7 +16,7 @@ def test_an_empty_server_has_nothing_to_show(stage: Stage) -> None:
     scene = stage.store.scene()
     assert (scene.leader, scene.workers, scene.queues, scene.leases, scene.running) == (None, (), (), (), 0)
     assert (scene.suspended, scene.suspended_for_ms, scene.backlog) == (False, None, 0)
-    assert stage.store.newest_event() == "0"
+    assert stage.store.position() == Position("0", 0)
     assert stage.store.place("default", "r_0_1") == Place(ahead=None, bell=False)
 
 
@@ -27,7 +27,9 @@ def test_what_runs_is_told_with_worker_and_task(stage: Stage) -> None:
     assert scene.leases == (LeaseView(run="r", node=0, attempt=1, until_ms=NOON + LEASE),)
     assert stage.store.lease_ms("r_0_1") == NOON + LEASE
     gone = LeaseView(run="nobody", node=0, attempt=1, until_ms=0)
-    assert stage.store.tasks_of([*scene.leases, gone]) == [("w", "g", "top", NOON), ("", "", "", 0)]
+    assert stage.store.at_work([*scene.leases, gone]) == [
+        WorkView(worker="w", run="r", graph="g", task="top", attempt=1, queue="default", since_ms=NOON)
+    ]
 
 
 def test_a_queue_tells_depth_bells_and_the_oldest(stage: Stage) -> None:
@@ -90,3 +92,21 @@ def test_rubbish_is_no_record(stage: Stage) -> None:
     assert view is not None
     assert view.tasks[0].state is TaskState.FAILED
     assert b"cannot be read" in view.tasks[0].error
+
+
+def test_a_reader_of_events_knows_how_many_it_missed(stage: Stage) -> None:
+    one = plan(SINGLE)
+    stage.start(one, "r1")
+    start = stage.store.position()
+    assert stage.store.follow(start, 1) == ([], start, 0)
+    stage.start(one, "r2")
+    [(_, first)], here, missed = stage.store.follow(start, 1)
+    assert (first.run, missed) == ("r2", 0)
+    stage.start(one, "r3")
+    [(taken, _)] = stage.store.events(here.id)
+    stage.store.ack(taken)  # history has it
+    assert stage.store.follow(here, 1) == ([], here, 0), "nothing to be read; what was missed is told with the next one"
+    stage.start(one, "r4")
+    [(_, event)], there, missed = stage.store.follow(here, 1)
+    assert (event.run, missed) == ("r4", 1)
+    assert there.added == here.added + 2

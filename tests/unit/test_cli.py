@@ -136,14 +136,14 @@ def test_looking_leaves_no_trace(tm: Any, here: Path) -> None:
 def test_an_unknown_run_is_exit_code_3(tm: Any) -> None:
     code, out, err = tm("show", "etl-1")
     assert (code, out) == (3, "")
-    assert err == "tm: there is no run 'etl-1'; `tm runs` lists those there are\n"
+    assert err == "tm: there is no run or graph 'etl-1'; `tm runs` and `tm graphs` list those there are\n"
     code, _, err = tm("show", "etl-1", "--json")
     assert code == 3
     assert json.loads(err) == {
         "error": {
             "code": "not_found",
-            "message": "there is no run 'etl-1'",
-            "hint": "`tm runs` lists those there are",
+            "message": "there is no run or graph 'etl-1'",
+            "hint": "`tm runs` and `tm graphs` list those there are",
         }
     }
 

@@ -48,6 +48,9 @@ class Busy:
     graph: str
     task: str
     since: datetime
+    run: str = ""
+    attempt: int = 1
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

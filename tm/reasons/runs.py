@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from tm.reasons.reason import LATER, PRESSING, Known, Reason, error_facts
+from tm.reasons.reason import LATER, PRESSING, Known, Reason, error_facts, node_of
 from tm.reasons.tasks import failed_with, left_open, of_open
 from tm.runinfo import FAILED
 from tm.states import FINAL_TASK_STATES, RunState, TaskState
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def of_run(run: RunInfo, plan: Plan | None, known: Known) -> Reason:
     """Why a run is as it is."""
     if not run.is_open:
-        return _ended_run(run, known.words)
+        return _ended_run(run, plan, known.words)
     subject = f"run {run.id}"
     if not known.held:
         return left_open(subject, run, known)
@@ -49,7 +49,7 @@ def of_run(run: RunInfo, plan: Plan | None, known: Known) -> Reason:
     )
 
 
-def _ended_run(run: RunInfo, words: Words) -> Reason:
+def _ended_run(run: RunInfo, plan: Plan | None, words: Words) -> Reason:
     subject, when = f"run {run.id}", f" {words.at(run.ended_at)}" if run.ended_at else ""
     facts: dict[str, Any] = {"run": run.id, "state": run.state.value, "ended_at": run.ended_at, "reason": run.reason}
     retry, in_brackets = (
@@ -80,7 +80,7 @@ def _ended_run(run: RunInfo, words: Words) -> Reason:
         return Reason(code="timed_out", subject=subject, predicate=text, hint=retry, facts=facts)
     if run.culprit is not None:
         task, attempt, error = run.culprit
-        text = f"failed{when}: `{task.name}` {failed_with(task, attempt, error, None)}"
+        text = f"failed{when}: `{task.name}` {failed_with(task, attempt, error, node_of(plan, task.name))}"
         facts |= {"task": task.name, "attempt": attempt.number} | error_facts(error)
         return Reason(code="failed", subject=subject, predicate=text, hint=retry, facts=facts)
     marked = next((task for task in run.tasks if task.state in FAILED), None)

@@ -13,16 +13,20 @@ import msgpack
 import redis.exceptions
 
 from tm.ids import split_job_id
+from tm.store import events as event_codec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tm.events import Event
     from tm.store.keys import Keys
 
 #: leases that are looked at, at most; more are counted, not named
 MOST_LEASES = 2000
 #: attempts at the head of a queue whose age is compared: what was put back or rung for again is not in order
 HEAD = 20
+#: events in the first part of what is read at once
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,27 @@ class Scene:
     suspended: bool  #: `rq suspend` is in force
     suspended_for_ms: int | None  #: until it ends by itself
     backlog: int  #: events that history has not taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkView:
+    """What some worker is at."""
+
+    worker: str
+    run: str
+    graph: str
+    task: str  #: empty when the plan is gone
+    attempt: int
+    queue: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the stream of events."""
+
+    id: str  #: of the last event before it
+    added: int  #: events there have been up to it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,15 +214,35 @@ class Looking:
         score = self._redis.zscore(self.keys.leases, job)
         return None if score is None else int(score)
 
-    def newest_event(self) -> str:
-        """The id of the newest event there was, to begin after it; "0" before the first."""
+    def position(self) -> Position:
+        """Where the stream of events ends now, to follow it from there."""
         try:
-            return _text(self._redis.xinfo_stream(self.keys.events)["last-generated-id"])
-        except redis.exceptions.ResponseError:
-            return "0"
+            told = self._redis.xinfo_stream(self.keys.events)
+        except redis.exceptions.ResponseError:  # nothing has happened yet
+            return Position("0", 0)
+        return Position(_text(told["last-generated-id"]), int(told["entries-added"]))
 
-    def tasks_of(self, attempts: Sequence[LeaseView]) -> list[tuple[str, str, str, int]]:
-        """Of attempts that run: worker, graph, task, and when they were claimed (ms); names are empty if they ended."""
+    def follow(self, after: Position, block_ms: int) -> tuple[list[tuple[str, Event]], Position, int]:
+        """Events after a position, the one after them, and how many history took before they were read.
+
+        Waits up to `block_ms` for the first. History forgets events as soon as it has them, so a reader that is slow
+        misses some here, and finds them there.
+        """
+        first = self._redis.xread({self.keys.events: after.id}, count=_BATCH, block=block_ms)
+        entries = list(first[0][1]) if first else []
+        if not entries:
+            return [], after, 0
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.xinfo_stream(self.keys.events)
+        pipeline.xrange(self.keys.events, min=f"({_text(entries[-1][0])}", max="+")
+        told, rest = pipeline.execute()
+        entries += rest
+        missed = int(told["entries-added"]) - after.added - len(entries)
+        found = [(_text(stream_id), event_codec.parse(fields.get(b"d", b""))) for stream_id, fields in entries]
+        return found, Position(_text(told["last-generated-id"]), int(told["entries-added"])), max(0, missed)
+
+    def at_work(self, attempts: Sequence[LeaseView]) -> list[WorkView]:
+        """Who runs these attempts, and what they are; those that have ended meanwhile are left out."""
         pipeline = self._redis.pipeline(transaction=False)
         for each in attempts:
             pipeline.hmget(self.keys.run(each.run), "plan", "graph", str(each.node))
@@ -205,19 +250,30 @@ class Looking:
         names = self._names({(plan, each.node) for (plan, _, _), each in zip(found, attempts, strict=True) if plan})
         told = []
         for (plan, graph, packed), each in zip(found, attempts, strict=True):
-            record = read_record(packed)
+            record, (task, queue) = read_record(packed), names.get((plan, each.node), ("", ""))
             if plan is None or record is None or record.attempt != each.attempt or record.state != "running":
-                told.append(("", "", "", 0))
-            else:
-                told.append((record.worker, _text(graph), names.get((plan, each.node), ""), record.claimed_ms))
+                continue
+            told.append(
+                WorkView(
+                    worker=record.worker,
+                    run=each.run,
+                    graph=_text(graph),
+                    task=task,
+                    attempt=each.attempt,
+                    queue=queue,
+                    since_ms=record.claimed_ms,
+                )
+            )
         return told
 
-    def _names(self, nodes: set[tuple[bytes, int]]) -> dict[tuple[bytes, int], str]:
+    def _names(self, nodes: set[tuple[bytes, int]]) -> dict[tuple[bytes, int], tuple[str, str]]:
+        """Task and queue of nodes of plans."""
         wanted, pipeline = sorted(nodes), self._redis.pipeline(transaction=False)
         for plan, node in wanted:
             pipeline.hget(self.keys.plan(_text(plan)), str(node))
         found = zip(wanted, pipeline.execute(), strict=True)
-        return {which: str(msgpack.unpackb(packed)[0]) for which, packed in found if packed is not None}
+        nodes_of = ((which, msgpack.unpackb(packed)) for which, packed in found if packed is not None)
+        return {which: (str(node[0]), str(node[1])) for which, node in nodes_of}
 
     def _workers(self, heard: Mapping[str, int]) -> tuple[WorkerView, ...]:
         pipeline = self._redis.pipeline(transaction=False)
