@@ -12,10 +12,12 @@ from tests.store.stage import CHAIN, DIAMOND, LEASE, SINGLE, fan, plan
 from tm.events import AttemptEnded, RunCreated, RunEnded, TaskClosed, UnknownEvent
 from tm.states import Outcome, RunState
 from tm.store.records import DueTick, NewRun
+from tm.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tests.servers import Server
     from tests.store.stage import Stage
     from tm.events import Event
 
@@ -170,3 +172,13 @@ def test_ticks_and_reaped_attempts_are_told_too(stage: Stage) -> None:
     told = retold(stage.events())
     assert told["a"]["tasks"] == {"only": ("queued", 1)}
     assert (told["b"]["state"], told["b"]["reason"]) == ("skipped", "why")
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_events_are_read_whatever_protocol_the_connection_speaks(stage: Stage, server: Server, protocol: int) -> None:
+    stage.start(plan(SINGLE))
+    with server.client(protocol=protocol) as client:
+        store = Store(client)
+        ((position, event),) = store.events()
+        assert isinstance(event, RunCreated)
+        assert store.events(position) == store.events(position, block_ms=1) == []

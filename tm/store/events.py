@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def stream_entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """The entries that XREAD on one stream has answered with: RESP2 has them in lists, RESP3 by stream."""
+    if isinstance(reply, dict):
+        return [entry for batches in reply.values() for batch in batches for entry in batch]
+    return list(reply[0][1]) if reply else []
+
+
 def parse(raw: bytes) -> Event:
     """The event that field `d` of a stream entry holds.
 

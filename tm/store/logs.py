@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from tm.loglines import Chunk
+from tm.store.events import stream_entries
 from tm.store.functions import default_library
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class LogStream:
     def read(self, after: str, count: int = 200, block_ms: int | None = None) -> list[tuple[str, Chunk | None]]:
         """The next chunks of all runs; None for one that cannot be read. Waits up to `block_ms` for the first."""
         reply = self._redis.xread({self._key: after}, count=count, block=block_ms)
-        return [(_text(entry), _unpack(fields.get(b"d", b""))) for entry, fields in reply[0][1]] if reply else []
+        return [(_text(entry), _unpack(fields.get(b"d", b""))) for entry, fields in stream_entries(reply)]
 
     def filed(self, upto: str) -> None:
         """Forget chunks up to and with this one."""

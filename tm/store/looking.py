@@ -229,7 +229,7 @@ class Looking:
         misses some here, and finds them there.
         """
         first = self._redis.xread({self.keys.events: after.id}, count=_BATCH, block=block_ms)
-        entries = list(first[0][1]) if first else []
+        entries = event_codec.stream_entries(first)
         if not entries:
             return [], after, 0
         pipeline = self._redis.pipeline(transaction=True)

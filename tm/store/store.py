@@ -483,9 +483,7 @@ class Store(Looking):
     def events(self, after: str = "0", count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
         """Events after a stream id, oldest first; waits up to `block_ms` for the first one."""
         reply = self._redis.xread({self.keys.events: after}, count=count, block=block_ms)
-        if not reply:
-            return []
-        entries = reply[0][1]
+        entries = event_codec.stream_entries(reply)
         return [(_text(stream_id), event_codec.parse(fields.get(b"d", b""))) for stream_id, fields in entries]
 
     def backlog(self) -> int:
