@@ -29,8 +29,11 @@ types: $(VENV)/.installed-dev  ## mypy, strict
 imports: $(VENV)/.installed-dev  ## import-linter: arrows point down only
 	$(BIN)/lint-imports
 
-tests: $(VENV)/.installed-dev  ## the suite alone; ARGS="-k name -x" goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+# most tests wait for real processes, so four of them keep two CPUs busy; PARALLEL=0 plays one after the other
+PARALLEL ?= 4
+tests: $(VENV)/.installed-dev  ## the suite alone, four files at a time; ARGS="-k name -x" goes to pytest
+	TM_MODEL_STEPS=$${TM_MODEL_STEPS:-10000} \
+		$(BIN)/python -m pytest -n $(PARALLEL) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 format: $(VENV)/.installed-dev  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

@@ -22,12 +22,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="also run the tests marked nightly")
 
 
+#: what takes longest, in this order: played side by side (`make tests`), it begins first, or all would wait for its end
+LONGEST = (
+    "tests/system/faults/",
+    "tests/store/test_model.py",
+    "tests/system/",
+    "tests/integration/",
+    "tests/packaging/",
+)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--nightly"):
+    for item in items:
+        if item.get_closest_marker("nightly") and not config.getoption("--nightly"):
+            item.add_marker(pytest.mark.skip(reason="nightly only (--nightly)"))
+    if config.pluginmanager.hasplugin("xdist"):
+        _side_by_side(config, items)
+
+
+def _side_by_side(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The tests of a file share servers and clusters, so one process plays them all, unless a test has a group of its own."""
+    if not (config.getoption("numprocesses", None) or hasattr(config, "workerinput")):
         return
     for item in items:
-        if item.get_closest_marker("nightly"):
-            item.add_marker(pytest.mark.skip(reason="nightly only (--nightly)"))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: next((rank for rank, path in enumerate(LONGEST) if item.nodeid.startswith(path)), 9))
 
 
 @pytest.fixture(scope="session")
