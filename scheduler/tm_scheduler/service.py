@@ -254,17 +254,20 @@ def _recall(settings: Settings) -> dict[str, int]:
 def _archivers(settings: Settings, tell: Callable[[int | None], None], tally: Tally | None) -> Iterator[FileSome]:
     """History and a connection of its own, as one function that files events."""
     from tm.history import open_history
+    from tm.store.logs import LogStream
     from tm.store.store import Store
     from tm.wiring import connect
     from tm_scheduler.archive import Archiver, ArchiverConfig
     from tm_scheduler.archiving import RetryWatch
+    from tm_scheduler.logfiling import LogFiling
 
     client = connect(settings)
     try:
         history = open_history(settings.history_url)
         try:
+            raw = Store(client, settings.namespace, result_ttl=settings.result_ttl)
             store = RetryWatch(
-                Store(client, settings.namespace, result_ttl=settings.result_ttl),
+                raw,
                 tell,
                 tally.read if tally else None,
             )
@@ -276,7 +279,10 @@ def _archivers(settings: Settings, tell: Callable[[int | None], None], tally: Ta
 
             patient = Archiver(store, history, ArchiverConfig(block_ms=WAIT_FOR_EVENTS_MS), on_source=adopt)
             hasty = Archiver(store, history, ArchiverConfig(block_ms=1), on_source=adopt)
-            yield lambda wait: (patient if wait else hasty).one_pass()
+            lines = LogFiling(
+                LogStream(raw), history, hasty.one_pass, batch=ArchiverConfig().batch, keep=settings.log_ttl
+            )
+            yield lambda wait: lines.one_pass((patient if wait else hasty).one_pass)
         finally:
             history.close()
     finally:

@@ -195,7 +195,7 @@ LATER = ("DROP TABLE notices", "DROP TABLE IF EXISTS log_chunks")
 def test_a_newer_schema_is_refused(history: History, path: Path) -> None:
     history.close()
     sql(path, "UPDATE meta SET value = '99' WHERE key = 'schema'")
-    with pytest.raises(RefusedError, match="has tables of version 99, this Taskmaster knows 4; upgrade Taskmaster"):
+    with pytest.raises(RefusedError, match="has tables of version 99, this Taskmaster knows 5; upgrade Taskmaster"):
         history.runs()
 
 

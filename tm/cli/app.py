@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backfill": ("tm.cli.backfill:backfill", "Run past ticks of a graph that never ran."),
     "schedules": ("tm.cli.schedules:schedules", "List the ticks to come of all graphs."),
     "show": ("tm.cli.show:show", "Show a run, a task or a graph: picture, attempts, errors."),
+    "logs": ("tm.cli.logs:logs", "Show what the tasks of a run printed, as they print it with -f."),
     "check": ("tm.cli.check:check", "Find what is wrong in graph files before anything runs."),
     "why": ("tm.cli.why:why", "Say why a run, a task or a graph is not running."),
     "queues": ("tm.cli.queues:queues", "List queues: what waits, what runs, who works."),

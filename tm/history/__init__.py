@@ -5,6 +5,7 @@ The only place that knows SQLAlchemy. SQLite by default, PostgreSQL by URL. Noth
 
 from __future__ import annotations
 
+from tm.history.logs import LogBook
 from tm.history.reader import Reader
 from tm.history.records import AttemptRow, GraphRow, MarkRow, NoticeRow, RunDetail, RunRow, TaskRunRow, VersionRow
 from tm.history.writer import Writer
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-class History(Reader, Writer):
+class History(Reader, Writer, LogBook):
     """One history. Making one touches nothing: services hold it while the database is away; see `prepare`.
 
     Safe to use from several threads; not across a fork. Every method raises UnavailableError, with a sentence that says

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
 
 #: raised with every change of a table; a file with a higher one is refused
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = MetaData()
 
@@ -25,6 +25,13 @@ MIGRATIONS = {
             "CREATE TABLE notices (run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, event TEXT NOT NULL, "
             "kind TEXT NOT NULL, task TEXT NOT NULL, what TEXT NOT NULL, outcome TEXT NOT NULL, message TEXT, "
             "traceback TEXT, at BIGINT NOT NULL, PRIMARY KEY (run, event))"
+        ),
+    ),
+    4: (
+        (
+            "CREATE TABLE log_chunks (run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, token TEXT NOT NULL, "
+            "number INTEGER NOT NULL, graph TEXT NOT NULL, task TEXT NOT NULL, attempt INTEGER NOT NULL, "
+            "last INTEGER NOT NULL, first_us BIGINT NOT NULL, packed BYTEA NOT NULL, PRIMARY KEY (run, token, number))"
         ),
     ),
 }
@@ -127,6 +134,21 @@ notices = Table(
     Column("message", Text),
     Column("traceback", Text),
     Column("at", BigInteger, nullable=False),
+)
+
+#: lines that attempts printed, in chunks; a claim token and a number tell them apart
+log_chunks = Table(
+    "log_chunks",
+    metadata,
+    Column("run", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("token", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("graph", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("last", Integer, nullable=False),
+    Column("first_us", BigInteger, nullable=False),
+    Column("packed", LargeBinary, nullable=False),
 )
 
 graph_versions = Table(

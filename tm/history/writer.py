@@ -16,6 +16,7 @@ from tm.events import (
     CallbackEnded,
     DeadlineMissed,
     Event,
+    Noted,
     RunCreated,
     RunEnded,
     TaskClosed,
@@ -25,12 +26,13 @@ from tm.events import (
 )
 from tm.history.database import Database
 from tm.history.schema import attempts, graph_versions, marks, meta, notices, runs, task_runs
+from tm.history.upsert import upsert
 from tm.states import FINAL_RUN_STATES, FINAL_TASK_STATES, Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement, Connection, Table
+    from sqlalchemy import ColumnElement, Connection
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +89,7 @@ class Writer(Database):
             if before[:1] == [source]:
                 return 0
             now = " ".join([source, *(each for each in before if each != source)][:20])
-            _upsert(connection, meta, [{"key": f"place:{place}", "value": now}], {"value": _replace})
+            upsert(connection, meta, [{"key": f"place:{place}", "value": now}], {"value": _replace})
             gone = [each for each in before if each != source]
             final = [state.value for state in FINAL_RUN_STATES]
             lost = (runs.c.source.in_(gone)) & (runs.c.state.not_in(final))
@@ -146,12 +148,16 @@ class _Batch:
                     row.update(state=kept.state.value, reason=_text(reason), ended=event.at)
             case TaskMarked():
                 self._task_marked(entry, event)
-            case CallbackEnded():
             case DeadlineMissed():
                 due = from_ms(event.due).isoformat(timespec="seconds").replace("+00:00", "Z")
                 row = {"task": "", "what": "deadline", "outcome": "missed"}
                 row |= {"message": f"it should have ended by {due}", "traceback": None, "at": event.at}
                 self.notices.append({"run": event.run, "event": entry, "kind": "deadline"} | row)
+            case Noted():
+                row = {"task": "", "what": _text(event.what), "outcome": _text(event.outcome)}
+                row |= {"message": _text(event.message), "traceback": None, "at": event.at}
+                self.notices.append({"run": event.run, "event": entry, "kind": _text(event.kind)} | row)
+            case CallbackEnded():
                 self._callback_ended(entry, event)
             case RunEnded():
                 row = self._run(event.run, event.graph, event.at)
@@ -258,52 +264,17 @@ class _Batch:
         return self.task_runs.setdefault((run, node), empty | {"attempts": 0, "started": None, "ended": None})
 
     def store(self, connection: Connection) -> None:
-        _upsert(connection, runs, self.runs.values(), _RUN_CHANGES)
-        _upsert(connection, task_runs, self.task_runs.values(), _TASK_RUN_CHANGES)
+        upsert(connection, runs, self.runs.values(), _RUN_CHANGES)
+        upsert(connection, task_runs, self.task_runs.values(), _TASK_RUN_CHANGES)
         # a late report says nothing new of its run; where that is unknown, it would only make a ghost of it
         known = {row["run"] for row in (*self.late, *self.notices)}
         if known:
             known = set(connection.execute(select(runs.c.id).where(runs.c.id.in_(known))).scalars())
         late = [row for row in self.late if row["run"] in known]
-        _upsert(connection, attempts, [*self.attempts, *late], {})
-        _upsert(connection, marks, self.marks, {})
-        _upsert(connection, notices, [row for row in self.notices if row["run"] in known], {})
-        _upsert(connection, graph_versions, self.versions.values(), {})
-
-
-def _upsert(
-    connection: Connection,
-    table: Table,
-    rows: Iterable[Mapping[str, Any]],
-    changes: Mapping[str, Any],
-) -> None:
-    """Insert rows; those that are there already change as said, or stay as they are if nothing is said.
-
-    No two of the rows may have the same key: PostgreSQL refuses to change a row twice in one statement.
-    """
-    rows = list(rows)
-    if not rows:
-        return
-    insert = _insert(connection, table)
-    key = list(table.primary_key.columns)
-    if changes:
-        excluded = insert.excluded
-        new = {name: change(table.c[name], excluded[name]) for name, change in changes.items()}
-        insert = insert.on_conflict_do_update(index_elements=key, set_=new)
-    else:
-        insert = insert.on_conflict_do_nothing(index_elements=key)
-    connection.execute(insert, rows)
-
-
-def _insert(connection: Connection, table: Table) -> Any:
-    """ON CONFLICT is the same in both, but SQLAlchemy keeps it with the dialects; importing one takes 40 ms."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert(table)
-    from sqlalchemy.dialects import sqlite
-
-    return sqlite.insert(table)
+        upsert(connection, attempts, [*self.attempts, *late], {})
+        upsert(connection, marks, self.marks, {})
+        upsert(connection, notices, [row for row in self.notices if row["run"] in known], {})
+        upsert(connection, graph_versions, self.versions.values(), {})
 
 
 def _keep(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -374,7 +345,7 @@ def _key(source: str) -> str:
 
 def _lock_position(connection: Connection, source: str) -> str:
     """The position, which nobody else can move until this transaction ends."""
-    _upsert(connection, meta, [{"key": _key(source), "value": BEGINNING}], {})
+    upsert(connection, meta, [{"key": _key(source), "value": BEGINNING}], {})
     query = select(meta.c.value).where(meta.c.key == _key(source)).with_for_update()  # SQLite has one writer anyway
     return str(connection.execute(query).scalar_one())
 
