@@ -36,7 +36,7 @@ def fork(body: Callable[[], int | None], name: str) -> int:
         for number in _WATCHED:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _die_with(parent)
+        die_with(parent)
         _prctl(_PR_SET_NAME, name[:15].encode())
         code = body() or 0
     except SystemExit as end:
@@ -60,7 +60,8 @@ def _flush_and_exit(code: int) -> None:
         os._exit(code)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """Have the kernel end this process when its parent dies (Linux); at once if it is dead already."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)

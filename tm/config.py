@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from tm.errors import SettingsError
 from tm.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from zoneinfo import ZoneInfo
 
 #: bytes; the codec refuses anything larger, so a larger limit could not be kept
@@ -140,6 +141,28 @@ class Settings:
     def __repr__(self) -> str:
         shown = ", ".join(f"{each.name}={_shown(getattr(self, each.name))}" for each in dataclasses.fields(self))
         return f"Settings({shown})"
+
+
+def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment for another process: this one's without the settings in it, and with these variables."""
+    ours = {each.variable for each in _TABLE}
+    return {name: value for name, value in os.environ.items() if name not in ours} | dict(variables)
+
+
+@contextmanager
+def within(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have this process, and what it starts meanwhile, be told by these variables and no other settings."""
+    ours = {*variables, *(each.variable for each in _TABLE)}
+    before = {name: os.environ[name] for name in ours if name in os.environ}
+    try:
+        for name in ours:
+            os.environ.pop(name, None)
+        os.environ.update(variables)
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def dumb_terminal() -> bool:

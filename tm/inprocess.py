@@ -12,16 +12,16 @@ from tm import configfile
 from tm.callbacks import Teller
 from tm.clock import Clock, SystemClock
 from tm.context import Context, running
-from tm.errors import Fail, Skip
-from tm.ids import manual_run_id
+from tm.errors import CodecError, Fail, Skip
+from tm.ids import manual_run_id, tick_run_id
 from tm.states import Outcome
 from tm.step import Begun, Claimed, Close, Due, Ended, Enqueue, Run, Wait, step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tm.graph import AnyTask, Graph
-    from tm.step import Event
+    from tm.step import Command, Event
 
 _HERE = "here"  # the claim token: nobody else can claim
 
@@ -29,16 +29,35 @@ _HERE = "here"  # the claim token: nobody else can claim
 def run(graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any], clock: Clock | None = None) -> Any:
     """Run `graph` and return the value of its last task; see `Graph.__call__` for the promise."""
     graph.bind(kwargs, positional=len(args))
-    return _InProcessRun(graph, args, kwargs, clock or SystemClock()).to_the_end()
+    return InProcessRun(graph, args, kwargs, clock or SystemClock()).to_the_end()
 
 
-class _InProcessRun:
-    """Carries out what the step function decides, one task after the other."""
+class InProcessRun:
+    """Carries out what the step function decides, one task after the other; `tm.testing` looks on.
 
-    def __init__(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any], clock: Clock) -> None:
+    Args:
+        graph: what is run.
+        args: for the roots, by position.
+        kwargs: for the roots, by name.
+        clock: for the delays of retries.
+        tick: the instant the run is for.
+        chance: picks the jitter of retries.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        clock: Clock,
+        *,
+        tick: datetime | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         plan = graph.plan
         self._graph, self._args, self._clock = graph, args, clock
-        self._id, self._params = manual_run_id(graph.name), kwargs
+        self._id = manual_run_id(graph.name) if tick is None else tick_run_id(graph.name, tick)
+        self._params, self._tick, self._chance = kwargs, tick, chance
         self._given = dict(kwargs)
         if graph.config is not None and "config" not in kwargs:
             self._given["config"] = configfile.parse(configfile.read(graph.config), graph.config)
@@ -54,6 +73,7 @@ class _InProcessRun:
         self._teller = Teller(graph, self._id, kwargs, self._clock.now) if plan.has_callbacks else None
 
     def to_the_end(self) -> Any:
+        """Run, and return the value of the last task; raises what the first task raised that failed for good."""
         self._advance(Begun())
         while self._closed is None:
             if self._ready:
@@ -70,13 +90,16 @@ class _InProcessRun:
         decision = step(self._run, event)
         self._run.apply(decision)
         for command in decision.commands:
-            if isinstance(command, Enqueue):
-                self._ready.append(command)
-            elif isinstance(command, Wait):
-                due = self._clock.now().timestamp() + command.delay_ms / 1000
-                heapq.heappush(self._waiting, (due, Due(command.node, command.attempt)))
-            else:
-                self._closed = command
+            self._obey(command)
+
+    def _obey(self, command: Command) -> None:
+        if isinstance(command, Enqueue):
+            self._ready.append(command)
+        elif isinstance(command, Wait):
+            due = self._clock.now().timestamp() + command.delay_ms / 1000
+            heapq.heappush(self._waiting, (due, Due(command.node, command.attempt)))
+        else:
+            self._closed = command
 
     def _wait_for_retry(self) -> None:
         due, event = heapq.heappop(self._waiting)
@@ -94,8 +117,8 @@ class _InProcessRun:
             self._advance(Ended(node, attempt, _HERE, Outcome.SKIPPED))
         except Exception as error:  # noqa: BLE001 - whatever a task raises decides over its retry
             task = self._tasks[node]
-            again = isinstance(error, task.retry_on) and not isinstance(error, Fail)
-            self._advance(Ended(node, attempt, _HERE, Outcome.FAILED, again, random.random()))  # noqa: S311
+            again = isinstance(error, task.retry_on) and not isinstance(error, Fail | CodecError)
+            self._advance(Ended(node, attempt, _HERE, Outcome.FAILED, again, self._chance()))
             if self._run.bad and self._failure is None:
                 tries = task.retry.retries + 1
                 error.add_note(f"in task {task.name!r} of graph {self._graph.name!r}, attempt {attempt} of {tries}")
@@ -120,14 +143,18 @@ class _InProcessRun:
             task=self._names[node],
             attempt=attempt,
             token=f"{self._id}.{node}.{attempt}",
+            tick=self._tick,
             params=self._params,
         )
 
     def _call(self, node: int) -> Any:
-        task, parents = self._tasks[node], self._parents[node]
-        if parents:
-            return task.function(**{self._names[parent]: self._values[parent] for parent in parents})
-        return task.function(*self._args, **arguments_for_root(task, self._given.items(), len(self._args)))
+        args, kwargs = self._arguments(node)
+        return self._tasks[node].function(*args, **kwargs)
+
+    def _arguments(self, node: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if parents := self._parents[node]:
+            return (), {self._names[parent]: self._values[parent] for parent in parents}
+        return self._args, arguments_for_root(self._tasks[node], self._given.items(), len(self._args))
 
 
 def arguments_for_root(task: AnyTask, given: Iterable[tuple[str, Any]], positional: int = 0) -> dict[str, Any]:
