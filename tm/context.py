@@ -12,6 +12,7 @@ from tm.errors import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
+    from logging import Logger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,16 @@ class Context:
         with the number in it would let the effect happen twice in just that case.
         """
         return f"{self.run}/{self.task}"
+
+    @property
+    def logger(self) -> Logger:
+        """Python's logger `GRAPH.TASK`: what it says is kept with the attempt, as all that is logged or printed is.
+
+        In process nothing is kept; it is heard as logging is set up there.
+        """
+        import logging
+
+        return logging.getLogger(f"{self.graph}.{self.task}")
 
 
 def get_context() -> Context:

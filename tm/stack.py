@@ -179,10 +179,13 @@ class Stack:
     # what the children do
 
     def _work(self) -> int:
+        # whoever takes our output over shows it where we would have
+        how = self.settings.task_output
+        shown = how if how != "auto" else "prefixed" if sys.stdout.isatty() else "plain"
         self._prepare_service()
         # the services are looked up here, so that nothing of tm depends on them
         serve = importlib.import_module("tm_worker.service").serve
-        code: int = serve(self.graphs, self._beside_scheduler(self._quiet()))
+        code: int = serve(self.graphs, replace(self._beside_scheduler(self._quiet()), task_output=shown))
         return code
 
     def _schedule(self) -> int:

@@ -7,6 +7,7 @@ description of our own that does not block; what it does not take is kept, withi
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import stat
@@ -20,6 +21,8 @@ from tm.loglines import Line, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tm_worker.journal import About
 
 #: bytes that wait at most, and how many of them make readers of tasks pause
 MOST, MANY = 1 << 20, 1 << 18
@@ -36,23 +39,44 @@ class Echo:
     Args:
         prefixed: each line says which task it is from; else it is as the task wrote it.
         colored: so that tasks can be told apart.
+        as_json: each line is an object, as those of the services are.
+        targets: other descriptors than 1 and 2.
     """
 
-    def __init__(self, *, prefixed: bool, colored: bool = False, targets: Mapping[int, int] | None = None) -> None:
-        self.prefixed, self._colored = prefixed, colored
+    def __init__(
+        self,
+        *,
+        prefixed: bool,
+        colored: bool = False,
+        as_json: bool = False,
+        targets: Mapping[int, int] | None = None,
+    ) -> None:
+        self._prefixed, self._colored, self._as_json = prefixed, colored, as_json
         self._sinks = {out: _Sink(target) for out, target in (targets or {1: 1, 2: 2}).items()}
 
-    def line(self, line: Line, graph: str, task: str, attempt: int) -> None:
-        """Show a line."""
-        text = line.text
-        if line.stream is Stream.LOG:
-            text = f"{line.level_name.upper()} {line.logger}: {text}"
-        if self.prefixed:
-            text = f"{self._prefix(graph, task, attempt)}{text}"
-        self.raw(1 if line.stream is Stream.STDOUT else 2, text.encode(errors="backslashreplace") + b"\n")
+    def line(self, line: Line, about: About) -> None:
+        """Show a line of an attempt."""
+        if self._as_json:
+            text = _document(line, about)
+        else:
+            text = line.text
+            if line.stream is Stream.LOG:
+                text = f"{line.level_name.upper()} {line.logger}: {text}"
+            if self._prefixed:
+                text = f"{self._prefix(about)}{text}"
+        self._write(1 if line.stream is Stream.STDOUT else 2, text.encode(errors="backslashreplace") + b"\n")
 
-    def raw(self, out: int, data: bytes) -> None:
-        """Show bytes as they are, on standard output (1) or standard error (2)."""
+    def stray(self, out: int, data: bytes) -> None:
+        """Show bytes that are of no attempt, on standard output (1) or standard error (2)."""
+        if self._as_json:
+            at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+            data = b"".join(
+                json.dumps({"at": at, "level": "info", "part": "executor", "event": line}).encode() + b"\n"
+                for line in data.decode(errors="replace").splitlines()
+            )
+        self._write(out, data)
+
+    def _write(self, out: int, data: bytes) -> None:
         sink = self._sinks[out]
         for other, each in self._sinks.items():
             if other != out and each.waiting and sink.same_as(each):
@@ -74,11 +98,27 @@ class Echo:
         for sink in self._sinks.values():
             sink.flush()
 
-    def _prefix(self, graph: str, task: str, attempt: int) -> str:
-        name = f"{graph}/{task}" + (f" #{attempt}" if attempt > 1 else "")
+    def _prefix(self, about: About) -> str:
+        name = f"{about.graph}/{about.task}" + (f" #{about.attempt}" if about.attempt > 1 else "")
         if self._colored:
-            return f"\x1b[{_COLORS[zlib.crc32(task.encode()) % len(_COLORS)]}m{name}\x1b[0m | "
+            return f"\x1b[{_COLORS[zlib.crc32(about.task.encode()) % len(_COLORS)]}m{name}\x1b[0m | "
         return f"{name} | "
+
+
+def _document(line: Line, about: About) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(line.at_us // 1_000_000))
+    document = {
+        "at": f"{seconds}.{line.at_us // 1000 % 1000:03}Z",
+        "level": line.level_name,
+        "part": "task",
+        "event": line.text,
+        "run": about.run,
+        "graph": about.graph,
+        "task": about.task,
+        "attempt": about.attempt,
+        "stream": line.stream.value,
+    }
+    return json.dumps(document | ({"logger": line.logger} if line.logger else {}))
 
 
 class _Sink:
@@ -154,9 +194,13 @@ def _own(descriptor: int) -> tuple[int, bool]:
     return descriptor, True
 
 
-def echo_of(how: str) -> Echo | None:
-    """As the setting says: auto, prefixed, plain or off."""
+def echo_of(how: str, log_format: str) -> Echo | None:
+    """As the settings say: auto, prefixed, plain or off; text or json."""
     if how == "off":
         return None
     terminal = os.isatty(1)
-    return Echo(prefixed=how == "prefixed" or (how == "auto" and terminal), colored=terminal and wants_color())
+    return Echo(
+        prefixed=how == "prefixed" or (how == "auto" and terminal),
+        colored=terminal and wants_color(),
+        as_json=log_format == "json",
+    )

@@ -274,7 +274,7 @@ class Lines:
         data = self._without_secrets(data)
         if about is None:
             if self._echo is not None:
-                self._echo.raw(1 if stream is Stream.STDOUT else 2, data)
+                self._echo.stray(1 if stream is Stream.STDOUT else 2, data)
             return
         journal = self._journal(pipe.number, about)
         self._show(journal, journal.take(stream, data, at_us))
@@ -287,7 +287,7 @@ class Lines:
         lines = [Line(piece.at_us, Stream.LOG, level, logger, each) for each in texts]
         if about is None:
             if self._echo is not None:
-                self._echo.raw(2, b"".join(b"%b\n" % line.text.encode(errors="replace") for line in lines))
+                self._echo.stray(2, b"".join(b"%b\n" % line.text.encode(errors="replace") for line in lines))
             return
         journal = self._journal(pipe.number, about)
         for line in lines:
@@ -304,9 +304,8 @@ class Lines:
     def _show(self, journal: Journal, lines: Iterable[Line]) -> None:
         self._fresh = True
         if self._echo is not None:
-            about = journal.about
             for line in lines:
-                self._echo.line(line, about.graph, about.task, about.attempt)
+                self._echo.line(line, journal.about)
 
     def _without_secrets(self, data: bytes) -> bytes:
         for secret, instead in self._secrets:
@@ -386,10 +385,16 @@ def lines_of(settings: Settings, store: Store, exchange: Exchange) -> Lines:
 
     outgoing = Outgoing(
         LogStream(store).add,
-        lambda: exchange.registered and exchange.outage.retry_at is None,
+        # also as the first to try again after an outage: results follow their lines
+        lambda: exchange.registered and exchange.outage.may_try(time.monotonic()),
         exchange.outage.failed,
     )
-    return Lines(settings.log_limit, outgoing, echo=echo_of(settings.task_output), secrets=secrets_of(settings))
+    return Lines(
+        settings.log_limit,
+        outgoing,
+        echo=echo_of(settings.task_output, settings.log_format),
+        secrets=secrets_of(settings),
+    )
 
 
 def secrets_of(settings: Settings) -> list[tuple[bytes, bytes]]:
