@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "queues": ("tm.cli.queues:queues", "List queues: what waits, what runs, who works."),
     "workers": ("tm.cli.workers:workers", "List workers: where, since when, what they are at."),
     "events": ("tm.cli.events:events", "Follow what happens, one line for each change."),
+    "doctor": ("tm.cli.doctor:doctor", "Look whether everything is in order, and say what to do."),
+    "prune": ("tm.cli.keeping:prune", "Drop old runs from history."),
+    "backup": ("tm.cli.keeping:backup", "Copy the history to a file, also while it is in use."),
+    "restore": ("tm.cli.keeping:restore", "Put a backup in the place of the history."),
     "config": ("tm.cli.config:config", "Settings: what counts here and where it comes from."),
     "completion": ("tm.cli.completion:completion", "Print what a shell needs to complete words of tm."),
     "help": ("tm.cli.help:show_help", "Explain a command, or exit codes, runs, times, settings."),
@@ -102,6 +107,9 @@ def cli(face: Face, /, **options: Any) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")  # a terminal that knows no such letter shows another
     face = Face(as_json="--json" in words or "--jsonl" in words)
     # commands return their exit code, or None for 0
     return face.guard(lambda: cli.main(words, "tm", standalone_mode=False, obj=face))

@@ -139,7 +139,9 @@ def _either(lookup: Lookup, ctx: click.Context, incomplete: str) -> Iterator[str
 
 def _tasks(lookup: Lookup, ctx: click.Context, _: str) -> Iterator[str]:
     """Of the run that the command names, or of its graph."""
-    name = ctx.params.get("run") or ctx.params.get("graph")
+    # where an option still lacks its value, click has left the words as they were
+    left = [word for word in ctx.args if not word.startswith("-")]
+    name = ctx.params.get("run") or ctx.params.get("graph") or next(iter(left), "")
     if name:
         yield from (task.name for task in lookup.run(str(name)).tasks)
 

@@ -61,7 +61,8 @@ def retry(
     """Repair RUN: a new run keeps what succeeded, with its messages, and runs the rest.
 
     The new run is called RUN-2 (then -3...), has the same tick, config and params, and RUN itself stays as it ended.
-    RUN is an id, the beginning of one, GRAPH@last, GRAPH@failed or GRAPH@TICK; once it was retried, its last retry is repaired.
+    RUN is an id, the beginning of one, GRAPH@last, GRAPH@failed or GRAPH@TICK; once it was retried, its last retry is
+    repaired.
     """
     from tm.repair import Choice
     from tm.retries import plan_afresh, plan_retry, start_retry
