@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.system.terminal import Terminal, run
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (directory / "graphs.py").write_text(GRAPHS)
     with Terminal(directory, "tm", "up", "graphs.py", "--processes", "2", TM_LEASE="3", TM_GRACE="1") as terminal:
         terminal.shows("Ctrl-C waits")
+        wait_for((directory / ".tm" / "history.db").exists, "history, which begins with the first tick")
         yield directory
         run(directory, "tm", "cancel", "--graph", "long", "--force", "-y")
 
