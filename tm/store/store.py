@@ -293,6 +293,10 @@ class Store(Looking):
         """End runs that are past their deadline; returns how many."""
         return int(self._call("expire", limit))
 
+    def alarm(self, limit: int = 100) -> int:
+        """Tell of open runs whose deadline has passed; returns how many were looked at."""
+        return int(self._call("alarm", limit))
+
     def cancel(
         self, run: str, state: RunState = RunState.CANCELLED, reason: str = "", *, grace: float | None = None
     ) -> bool:
