@@ -120,8 +120,15 @@ def call(callbacks: Sequence[Callback], event: CallbackEvent) -> BaseException |
 class Teller:
     """Tells the callbacks of a run in this process, at once and one after the other."""
 
-    def __init__(self, graph: Graph, run: str, params: Mapping[str, Any], now: Callable[[], datetime]) -> None:
-        self._graph, self._run, self._params, self._now = graph, run, params, now
+    def __init__(
+        self,
+        graph: Graph,
+        run: str,
+        params: Mapping[str, Any],
+        now: Callable[[], datetime],
+        tick: datetime | None = None,
+    ) -> None:
+        self._graph, self._run, self._params, self._now, self._tick = graph, run, params, now, tick
         self._began = now()
         self._culprit: tuple[str, BaseException] | None = None
 
@@ -177,6 +184,7 @@ class Teller:
                 state=state,
                 error=error and _described(error),
                 seconds=(now - began).total_seconds(),
+                tick=self._tick,
                 params=dict(self._params),
                 at=now,
                 **about,

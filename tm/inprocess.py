@@ -70,7 +70,7 @@ class InProcessRun:
         self._waiting: list[tuple[float, Due]] = []
         self._failure: Exception | None = None
         self._closed: Close | None = None
-        self._teller = Teller(graph, self._id, kwargs, self._clock.now) if plan.has_callbacks else None
+        self._teller = Teller(graph, self._id, kwargs, self._clock.now, tick) if plan.has_callbacks else None
 
     def to_the_end(self) -> Any:
         """Run, and return the value of the last task; raises what the first task raised that failed for good."""

@@ -213,6 +213,24 @@ def test_slips_of_the_test_are_no_failures_of_tasks(etl):
         attempts()
 
 
+def test_callbacks_are_called_and_told_of_the_tick():
+    told = []
+
+    def note(event):
+        told.append((event.scope, event.kind, event.task, event.attempt, event.tick, event.next_attempt_at))
+
+    graph = Graph("tells", on_failure=note)
+    graph.add_edges(task(name="x", retries=1, retry_delay=60, on_retry=note, on_failure=note)(lambda: 1))
+    run = run_graph(graph, tick="2026-03-02", clock=FakeClock("2026-03-02"), results={"x": OSError("away")})
+    tick = datetime(2026, 3, 2, tzinfo=UTC)
+    assert run.state == "failed"
+    assert told == [
+        ("task", "retry", "x", 1, tick, tick + timedelta(minutes=1)),
+        ("task", "failure", "x", 2, tick, None),
+        ("graph", "failure", "x", None, tick, None),
+    ]
+
+
 def test_a_config_is_read_or_stood_in_for(tmp_path):
     def settings(config):
         return config

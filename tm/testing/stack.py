@@ -109,6 +109,7 @@ class EmbeddedStack:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "TM_HOME": str(self._home),
             "TM_PROCESSES": str(self._processes),
+            "TM_LEASE": "15",  # what is cancelled at the end of a test ends within a sixth of it
             **self._environment,
         }
         try:
