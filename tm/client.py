@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tm.errors import NotFoundError, RefusedError, RunFailedError, UnavailableError
-from tm.ids import manual_run_id
+from tm.errors import NotFoundError, RefusedError, RunFailedError, SpillError, UnavailableError
+from tm.ids import manual_run_ids
 from tm.states import RunState
 from tm.waiting import Waiting, reaching
 
@@ -94,12 +94,8 @@ class Client:
             graph.bind(each)
         config = graph.read_config() or ""
         runs = [
-            NewRun(
-                id=manual_run_id(graph.name),
-                params=codec.encode(each, where="params") if each else b"",
-                config=config,
-            )
-            for each in params
+            NewRun(id=run, params=codec.encode(each, where="params") if each else b"", config=config)
+            for run, each in zip(manual_run_ids(graph.name, len(params)), params, strict=True)
         ]
         with reaching(self.where):
             self.store.start(graph.plan, runs)
@@ -180,6 +176,7 @@ class Client:
         Raises:
             RunFailedError: one of them did not succeed: the first in the order of those that are known by then.
             NotFoundError: neither the server nor the history knows one, or its value is forgotten (`TM_RESULT_TTL`).
+            SpillError: a large value cannot be read from where large values are.
             TimeoutError: not all of them ended within `timeout` seconds. Raised in any case, as is the next.
             UnavailableError: the server cannot be reached, or was away for more than a minute.
         """
@@ -190,7 +187,7 @@ class Client:
                 for seen in lot:
                     try:
                         found[seen.run] = self._value_of(seen)
-                    except (RunFailedError, NotFoundError) as error:
+                    except (RunFailedError, NotFoundError, SpillError) as error:
                         if not return_exceptions:
                             raise
                         found[seen.run] = error
@@ -257,7 +254,7 @@ class Client:
                 f"run {seen.run} ended in success, but its result is no longer kept; the server holds results for "
                 "TM_RESULT_TTL seconds after a run has ended"
             )
-        return codec.decode(seen.result)
+        return codec.decode(self.store.whole(seen.result))
 
 
 class RunHandle:

@@ -165,6 +165,16 @@ def within(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def surroundings() -> tuple[object, ...]:
+    """All that the settings of a process are made of; while it is equal, so are they. Takes 2 us where they take 60."""
+    try:
+        folder = os.getcwd()  # noqa: PTH109 - twenty times as fast
+    except FileNotFoundError:
+        folder = ""
+    # the dict of bytes inside: to read the variables one by one takes as long as to make the settings
+    return os.getpid(), folder, dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
 def dumb_terminal() -> bool:
     """Whether the terminal is one that only takes plain text (`TERM=dumb`)."""
     return os.environ.get("TERM") == "dumb"

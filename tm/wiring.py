@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from tm.config import Settings, redact
+from tm.config import Settings, redact, surroundings
 from tm.embedded import alive
 from tm.errors import NotFoundError, UnavailableError
 
@@ -47,7 +47,6 @@ def connect(
 
     client: redis.Redis = redis.Redis.from_url(
         settings.server_url(),
-        protocol=3,
         socket_connect_timeout=connect_timeout,
         socket_timeout=reply_timeout,
         health_check_interval=30,
@@ -115,13 +114,25 @@ def default_client() -> Client:
         UnavailableError: there is no URL, and no living stack in the home directory.
     """
     global _default  # noqa: PLW0603 - one connection pool for a process
-    settings = Settings.from_environment()
-    if _default is None or _default[:2] != (os.getpid(), settings):
-        _default = (os.getpid(), settings, open_client(settings))
-    return _default[2]
+    around = surroundings()
+    if _default is not None and _default.around == around:
+        return _default.client
+    settings, process = Settings.from_environment(), os.getpid()
+    if _default is None or (_default.process, _default.settings) != (process, settings):
+        _default = _Default(around, process, settings, open_client(settings))
+    else:
+        _default = _default._replace(around=around)
+    return _default.client
 
 
-_default: tuple[int, Settings, Client] | None = None
+class _Default(NamedTuple):
+    around: tuple[object, ...]
+    process: int
+    settings: Settings
+    client: Client
+
+
+_default: _Default | None = None
 
 
 def open_history_of(settings: Settings) -> History | None:

@@ -13,7 +13,8 @@ import tm
 from tests.waiting import wait_for
 from tm import Graph, codec, task
 from tm.client import Client, RunHandle, wait_all
-from tm.errors import CodecError, ConfigError, NotFoundError, RunFailedError, UnavailableError
+from tm.errors import CodecError, ConfigError, NotFoundError, RunFailedError, SpillError, UnavailableError
+from tm.spill import Spill
 from tm.states import Outcome, RunState
 from tm.store.records import Ask, Claim, Report
 from tm.store.store import Store
@@ -219,6 +220,20 @@ def test_large_results_come_in_calls_of_bounded_size(face: Client, store: Store)
     store.client.config_resetstat()
     assert tm.results(handles, 5) == [f"{number:08d}" * 32_768 for number in range(10)]
     assert store.client.info("commandstats")["cmdstat_fcall_ro"]["calls"] == 3
+
+
+def test_a_large_result_is_read_from_where_large_values_are(
+    face: Client, graph: Graph, hand: Hand, client: redis.Redis, tmp_path: Path
+) -> None:
+    spill = Spill(tmp_path / "spill")
+    handle = face.submit(graph)
+    claims = hand.report(hand.take()[0], {"size": 1})
+    reference = spill.keep(handle.id, codec.encode("large"))
+    hand.store.finish(hand._ask(0), [Report(claims[0].job, claims[0].token, Outcome.SUCCESS, value=reference)])
+    assert Client(Store(client, spill=spill)).results([handle.id], 5) == ["large"]
+    with pytest.raises(SpillError, match="set TM_SPILL"):
+        handle.result(5)
+    assert [type(each) for each in tm.results([handle], 5, return_exceptions=True)] == [SpillError]
 
 
 def test_the_first_that_failed_is_raised_or_stands_in_its_place(face: Client, graph: Graph, hand: Hand) -> None:

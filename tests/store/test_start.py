@@ -69,6 +69,40 @@ def test_many_runs_start_in_one_pipeline(stage: Stage, count: int) -> None:
     assert [event.run for event in stage.told(RunCreated)] == [run.id for run in runs]
 
 
+def test_runs_that_share_a_config_share_a_call(stage: Stage) -> None:
+    runs = [NewRun(id=f"x{number}", config="a" if number < 60 else "b", params=b"%d" % number) for number in range(70)]
+    assert stage.store.start(plan(SINGLE), runs) == [True] * 70
+    views = [stage.store.run(run.id) for run in runs]
+    assert [(view.config, view.params) for view in views if view] == [(run.config, run.params) for run in runs]
+
+
+def test_large_params_go_in_calls_and_trips_of_bounded_size(stage: Stage) -> None:
+    shape = plan(SINGLE)
+    stage.store.start(shape, [NewRun(id="first")])
+    stage.client.config_resetstat()
+    runs = [NewRun(id=f"x{number}", params=b"x" * 300_000) for number in range(10)]
+    assert stage.store.start(shape, runs) == [True] * 10
+    assert stage.client.info("commandstats")["cmdstat_fcall"]["calls"] == 3
+    assert [stage.store.run(run.id).params for run in runs] == [run.params for run in runs]  # type: ignore[union-attr]
+
+
+def test_a_plan_that_is_lost_between_two_trips_is_told_again(stage: Stage) -> None:
+    shape, count = plan(SINGLE), 2500  # three trips
+    trips = []
+    original = stage.store._start
+
+    def start(plan, calls):
+        if len(trips) == 1:
+            stage.client.delete(stage.keys.plan(shape.version))
+        trips.append(len(calls))
+        return original(plan, calls)
+
+    stage.store._start = start  # type: ignore[method-assign]
+    assert stage.store.start(shape, [NewRun(id=f"x{number}") for number in range(count)]) == [True] * count
+    assert trips == [20, 20, 10]
+    assert len(stage.store.open_runs("g")) == count
+
+
 def test_the_trigger_is_kept(stage: Stage) -> None:
     stage.store.start(plan(SINGLE), [NewRun(id="x")], Trigger.CATCHUP)
     view = stage.store.run("x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -39,6 +40,17 @@ def test_ids_of_manual_runs_differ() -> None:
     made = {ids.manual_run_id("etl") for _ in range(1000)}
     assert len(made) == 1000
     assert all(re.fullmatch(r"etl-[0-9a-hjkmnp-tv-z]{10}", each) for each in made)
+
+
+def test_ids_of_many_runs_are_like_those_of_one_and_use_all_letters() -> None:
+    made = ids.manual_run_ids("etl", 20_000)
+    assert len(set(made)) == 20_000
+    assert all(re.fullmatch(r"etl-[0-9a-hjkmnp-tv-z]{10}", each) for each in made)
+    # 6250 of each letter, give or take 80; ten times that is no accident
+    counts = Counter("".join(each[4:] for each in made))
+    assert len(counts) == 32
+    assert all(5450 < count < 7050 for count in counts.values())
+    assert ids.manual_run_ids("etl", 0) == []
 
 
 @given(name=names, node=st.integers(0, 100_000), attempt=st.integers(1, 1000))
