@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
 import os
@@ -46,6 +47,16 @@ def _default_processes() -> int:
     return max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
+#: what a webhook can be told
+ALERTS = (
+    *("run.success", "run.failed", "run.timed_out", "run.cancelled", "run.skipped"),
+    *("task.success", "task.skipped", "task.retrying", "task.queued"),
+    *("task.failed", "task.timed_out", "task.quarantined"),
+    *("deadline.missed", "callback.failed"),
+)
+DEFAULT_ALERTS = ("run.failed", "run.timed_out", "deadline.missed", "task.quarantined")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
     """Everything a process of Taskmaster can be told from outside; bad values are refused at the door.
@@ -66,6 +77,9 @@ class Settings:
     result_ttl: float = 600.0  #: seconds a closed run stays in the server, its result with it
     failed_ttl: float = 604_800.0  #: seconds a run that did not succeed stays there, to be retried
     callback_timeout: float = 30.0  #: seconds a callback may take
+    webhook_url: str | None = None  #: where alerts are sent
+    webhook_secret: str | None = None  #: what they are signed with
+    webhook_events: tuple[str, ...] = DEFAULT_ALERTS  #: which ones
     max_message: int = 1 << 20  #: bytes one value may have as a message inside the server
     spill: Path | None = None  #: where larger messages are kept; None = `spill` in `home`, but nowhere with a `url`
     max_memory: int | None = None  #: MiB; an executor process that is larger after an attempt is replaced
@@ -123,7 +137,7 @@ class Settings:
                 # a zone without a name is that of the machine's own file, which others read as well
                 os.environ.pop(each.variable, None)
             else:
-                os.environ[each.variable] = str(value)
+                os.environ[each.variable] = ",".join(value) if isinstance(value, tuple) else str(value)
 
     def hand_down(self) -> None:
         """Put what says where things are into the environment, for whatever this process starts from now on."""
@@ -139,8 +153,8 @@ class Settings:
                 os.environ[each.variable] = str(where[each.field])
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{each.name}={_shown(getattr(self, each.name))}" for each in dataclasses.fields(self))
-        return f"Settings({shown})"
+        fields = (each.name for each in dataclasses.fields(self))
+        return f"Settings({', '.join(f'{name}={_veiled(name, getattr(self, name))}' for name in fields)})"
 
 
 def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
@@ -163,16 +177,6 @@ def within(variables: Mapping[str, str]) -> Iterator[None]:
         for name in ours:
             os.environ.pop(name, None)
         os.environ.update(before)
-
-
-def surroundings() -> tuple[object, ...]:
-    """All that the settings of a process are made of; while it is equal, so are they. Takes 2 us where they take 60."""
-    try:
-        folder = os.getcwd()  # noqa: PTH109 - twenty times as fast
-    except FileNotFoundError:
-        folder = ""
-    # the dict of bytes inside: to read the variables one by one takes as long as to make the settings
-    return os.getpid(), folder, dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def dumb_terminal() -> bool:
@@ -258,8 +262,28 @@ def _checked(setting: _Setting, value: Any, label: str) -> Any:
         reason = f" ({error})" if isinstance(error, _Reason) else ""
         # not chained: the cause would show what the message hides
         raise SettingsError(
-            f"{label}={_shown(value, refused_url='url' in setting.field)} will not do{reason}: use {setting.allowed}"
+            f"{label}={_refused(setting.field, value)} will not do{reason}: use {setting.allowed}"
         ) from None
+
+
+def _refused(field: str, value: Any) -> str:
+    if field in {"webhook_url", "webhook_secret"}:
+        return "***"
+    return _shown(value, refused_url="url" in field)
+
+
+def veiled(field: str, value: Any) -> str:
+    """A setting as it may be shown: without what is secret about it."""
+    if field == "webhook_secret" and value is not None:
+        return "***"
+    if field == "webhook_url" and value is not None:  # such addresses are secrets themselves
+        parts = urlsplit(str(value))
+        return f"{parts.scheme}://{parts.hostname or ''}/***"
+    return ",".join(value) if isinstance(value, tuple) else redact(str(value))
+
+
+def _veiled(field: str, value: Any) -> str:
+    return _shown(veiled(field, value) if field.startswith("webhook_") and value is not None else value)
 
 
 def _shown(value: Any, *, refused_url: bool = False) -> str:
@@ -329,6 +353,36 @@ def _absolute(value: str | Path) -> Path:
 
 def _optional_folder(value: str | Path | None) -> Path | None:
     return None if value is None else _absolute(value)
+
+
+def _webhook(value: str | None) -> str | None:
+    if value is None:
+        return None
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", value):
+        raise _Reason("no address of a web server")
+    _ = parts.port  # ValueError for a bad one
+    return value
+
+
+def _secret(value: str | None) -> str | None:
+    if value is not None:
+        if value.startswith("whsec_"):
+            try:
+                base64.b64decode(value.removeprefix("whsec_"), validate=True)
+            except ValueError:
+                raise _Reason("what follows whsec_ is no base64") from None
+        if len(value) < 16:
+            raise _Reason("it is too short to keep anybody out")
+    return value
+
+
+def _alerts(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    given = value.split(",") if isinstance(value, str) else value
+    names = tuple(dict.fromkeys(each.strip() for each in given if each.strip()))
+    if not names or (unknown := sorted({*names} - {*ALERTS})):
+        raise _Reason(f"no alert is called {', '.join(unknown)}" if names else "nothing is named")
+    return names
 
 
 def _zone(value: str | ZoneInfo) -> ZoneInfo:
@@ -503,6 +557,30 @@ _TABLE = (
         allowed="seconds above 0, such as 30",
         default="30",
         meaning="How long the callbacks of one event may take; then their process is ended, as that of a task is.",
+    ),
+    _Setting(
+        field="webhook_url",
+        variable="TM_WEBHOOK_URL",
+        parse=_webhook,
+        allowed="https://HOST/PATH or http://HOST/PATH",
+        default="none: no alerts are sent",
+        meaning="Where the leading scheduler sends alerts, see docs/how-to/alerts.md.",
+    ),
+    _Setting(
+        field="webhook_secret",
+        variable="TM_WEBHOOK_SECRET",
+        parse=_secret,
+        allowed="whsec_ and base64, or any 16 characters and more",
+        default="none: alerts are not signed",
+        meaning="What alerts are signed with, as Standard Webhooks has it.",
+    ),
+    _Setting(
+        field="webhook_events",
+        variable="TM_WEBHOOK_EVENTS",
+        parse=_alerts,
+        allowed=", ".join(ALERTS),
+        default=", ".join(DEFAULT_ALERTS),
+        meaning="Which alerts are sent.",
     ),
     _Setting(
         field="max_message",

@@ -118,6 +118,18 @@ class DeadlineMissed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Something about a run that happened outside of it."""
+
+    run: str
+    kind: str  #: webhook
+    what: str  #: such as run.failed
+    outcome: str
+    message: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackEnded:
     """The functions that were to be told something have been called, or will not be called again."""
 
@@ -149,6 +161,7 @@ Event = (
     | TaskMarked
     | RunEnded
     | DeadlineMissed
+    | Noted
     | CallbackEnded
     | UnknownEvent
 )

@@ -142,7 +142,8 @@ class RetryWatch:
         read: Callable[[Sequence[tuple[str, Event]]], None] | None = None,
     ) -> None:
         self._source, self._tell, self._read = source, tell, read
-        self.instance, self.ack = source.instance, source.ack
+        self.instance = source.instance
+        self.ack: Callable[[str], None] = source.ack
 
     def events(self, after: str, count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
         """The same as those of the source."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tm.config import Settings
     from tm.graph import Graph
     from tm.monitor import Pulse
+    from tm_scheduler.alerts import Alerts
     from tm_scheduler.archiving import Archiving, FileSome
     from tm_scheduler.metrics import Tally
     from tm_scheduler.scheduler import Scheduler
@@ -67,7 +68,14 @@ def serve(
 
         client = connect(settings)
         tally = _tally(settings)
-        archiving = Archiving(lambda: _archivers(settings, tell, tally))
+        alerts = _alerts(settings)
+        archiving = Archiving(lambda: _archivers(settings, tell, tally, alerts))
+
+        def lead(leading: bool) -> None:
+            archiving.lead(leading)
+            if alerts is not None:
+                alerts.lead(leading)
+
         scheduler = Scheduler(
             open_store(settings, client),
             graphs,
@@ -75,7 +83,7 @@ def serve(
             lease=settings.lease,
             who=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
             ttl_ms=ttl_ms,
-            on_lead=archiving.lead,
+            on_lead=lead,
             recall=lambda: _recall(settings),
             on_tick=tally.tick if tally else None,
         )
@@ -86,10 +94,12 @@ def serve(
                 signals.wake()
 
         archiving.start()
+        if alerts is not None:
+            alerts.start()
         try:
             if once:
-                return _once(scheduler, archiving)
-            loop = _Loop(scheduler, archiving, signals, settings.drain)
+                return _once(scheduler, archiving, alerts)
+            loop = _Loop(scheduler, archiving, signals, settings.drain, alerts)
             with ExitStack() as watching:
                 if tally is not None:
                     watching.enter_context(_watched(settings, loop, scheduler, archiving, signals, tally))
@@ -100,16 +110,26 @@ def serve(
         finally:
             _resign(scheduler)
             archiving.stop()
+            if alerts is not None:
+                alerts.stop()
             client.close()
 
 
 class _Loop:
     """Pass after pass until told to stop, whatever the server does."""
 
-    def __init__(self, scheduler: Scheduler, archiving: Archiving, signals: Signals, drain: float) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        archiving: Archiving,
+        signals: Signals,
+        drain: float,
+        alerts: Alerts | None = None,
+    ) -> None:
         from tm_scheduler.outage import Backoff
 
         self._scheduler, self._archiving, self._signals, self._drain = scheduler, archiving, signals, drain
+        self._alerts = alerts
         self._backoff = Backoff()
         self.trouble = ""  #: why the server does not answer
         self.reconnects = 0
@@ -156,7 +176,7 @@ class _Loop:
 
     def _end(self, patience: float) -> int:
         _resign(self._scheduler)  # first, for a standby need not wait for our history
-        _file_the_rest(self._archiving, patience)
+        _file_the_rest(self._archiving, patience, self._alerts)
         return 0
 
 
@@ -197,7 +217,7 @@ def _watched(
         client.close()
 
 
-def _once(scheduler: Scheduler, archiving: Archiving) -> int:
+def _once(scheduler: Scheduler, archiving: Archiving, alerts: Alerts | None) -> int:
     import redis.exceptions
 
     try:
@@ -210,11 +230,13 @@ def _once(scheduler: Scheduler, archiving: Archiving) -> int:
     if not scheduler.leading:
         log.info("another scheduler leads; nothing to do")
     _resign(scheduler)
-    _file_the_rest(archiving, FILE_AT_STOP)
+    _file_the_rest(archiving, FILE_AT_STOP, alerts)
     return 0
 
 
-def _file_the_rest(archiving: Archiving, patience: float) -> None:
+def _file_the_rest(archiving: Archiving, patience: float, alerts: Alerts | None) -> None:
+    if alerts is not None and not alerts.finish(FILE_AT_STOP):
+        log.warning("alerts wait in the server for the next scheduler")
     if not archiving.finish(patience):
         log.warning("history is behind; what is missing waits in the server for the next scheduler")
 
@@ -231,6 +253,14 @@ def _resign(scheduler: Scheduler) -> None:
 def _place(settings: Settings) -> str:
     """What history calls the server and our part of it."""
     return f"{settings.namespace}@{redact(settings.server_url())}"
+
+
+def _alerts(settings: Settings) -> Alerts | None:
+    if settings.webhook_url is None:
+        return None
+    from tm_scheduler.alerts import Alerts
+
+    return Alerts(settings)
 
 
 def _recall(settings: Settings) -> dict[str, int]:
@@ -251,7 +281,9 @@ def _recall(settings: Settings) -> dict[str, int]:
 
 
 @contextmanager
-def _archivers(settings: Settings, tell: Callable[[int | None], None], tally: Tally | None) -> Iterator[FileSome]:
+def _archivers(
+    settings: Settings, tell: Callable[[int | None], None], tally: Tally | None, alerts: Alerts | None
+) -> Iterator[FileSome]:
     """History and a connection of its own, as one function that files events."""
     from tm.history import open_history
     from tm.store.logs import LogStream
@@ -271,6 +303,8 @@ def _archivers(settings: Settings, tell: Callable[[int | None], None], tally: Ta
                 tell,
                 tally.read if tally else None,
             )
+            if alerts is not None:
+                store.ack = alerts.holding(store.ack)
 
             def adopt(source: str) -> None:
                 lost = history.adopt(_place(settings), source, to_ms(datetime.now(UTC)))

@@ -140,7 +140,7 @@ def _known(names: tuple[str, ...], table: list[str]) -> list[str]:
 
 
 def _shown(settings: Settings, field: str) -> str | None:
-    from tm.redact import redact
+    from tm.config import veiled
 
     value: Any = getattr(settings, field)
-    return None if value is None else redact(str(value))
+    return None if value is None else veiled(field, value)

@@ -12,6 +12,7 @@ from tm.events import (
     DeadlineMissed,
     Event,
     KeptTask,
+    Noted,
     RunCreated,
     RunEnded,
     TaskClosed,
@@ -158,6 +159,17 @@ def _late(fields: dict[bytes, Any]) -> Event:
     )
 
 
+def _note(fields: dict[bytes, Any]) -> Event:
+    return Noted(
+        run=_text(fields[b"run"]),
+        kind=_text(fields[b"kind"]),
+        what=_text(fields[b"what"]),
+        outcome=_text(fields[b"outcome"]),
+        message=_text(fields[b"message"]),
+        at=_int(fields[b"at"]),
+    )
+
+
 _READERS: dict[str, Callable[[dict[bytes, Any]], Event]] = {
     "run": _run,
     "attempt": _attempt,
@@ -167,6 +179,7 @@ _READERS: dict[str, Callable[[dict[bytes, Any]], Event]] = {
     "end": _end,
     "callback": _callback,
     "late": _late,
+    "note": _note,
 }
 
 

@@ -30,6 +30,7 @@ _ALLOWED_WHEN_FULL = frozenset(
         "promote",
         "ring",
         "expire",
+        "note",
         "alarm",
         "cancel",
         "hand_back",

@@ -100,6 +100,16 @@ class Keys:
         return f"{self.prefix}late"
 
     @property
+    def webhook(self) -> str:
+        """Hash: how far events were read for the webhook, and how its first message has fared."""
+        return f"{self.prefix}webhook"
+
+    @property
+    def outbox(self) -> str:
+        """List: what is still to be sent to the webhook."""
+        return f"{self.prefix}outbox"
+
+    @property
     def backlog(self) -> str:
         """List: what calls left for later ones, for it would have taken them too long."""
         return f"{self.prefix}backlog"
