@@ -6,11 +6,12 @@ The names here are the public API. Those that need a server or a database are lo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tm.errors import Fail, Skip, TaskmasterError
 
-if TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing would be nearly all that `import tm` takes
+    from typing import Any
+
     from tm.callbacks import CallbackEvent
     from tm.client import results, wait_all
     from tm.context import Context, get_context

@@ -44,6 +44,11 @@ def test_nothing_heavy_is_loaded(use: str) -> None:
     assert loaded_by(USES[use]) & HEAVY <= loaded_by("") & HEAVY
 
 
+@pytest.mark.parametrize("use", ["import tm", "import tm.cron"])
+def test_not_even_typing_is_loaded(use: str) -> None:
+    assert "typing" not in loaded_by(USES[use]) - loaded_by("")
+
+
 def test_the_cron_engine_does_not_load_the_rest() -> None:
     code = "import tm.cron, sys; print([name for name in sys.modules if name.startswith('tm.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
