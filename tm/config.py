@@ -82,6 +82,7 @@ class Settings:
     webhook_events: tuple[str, ...] = DEFAULT_ALERTS  #: which ones
     max_message: int = 1 << 20  #: bytes one value may have as a message inside the server
     spill: Path | None = None  #: where larger messages are kept; None = `spill` in `home`, but nowhere with a `url`
+    no_worker_after: float = 600.0  #: seconds after which a task that no living worker offers fails; 0 = never
     max_memory: int | None = None  #: MiB; an executor process that is larger after an attempt is replaced
     memory_limit: int | None = None  #: MiB; an attempt whose processes are larger is ended while it runs
     log_level: str = "info"  #: debug | info | warning | error
@@ -605,6 +606,14 @@ _TABLE = (
         allowed="MiB, 16 or more, such as 512, or 2GiB",
         default="none",
         meaning="A task process that is larger than this when an attempt has ended is replaced by a fresh one.",
+    ),
+    _Setting(
+        field="no_worker_after",
+        variable="TM_NO_WORKER_AFTER",
+        parse=_seconds(zero=True),
+        allowed="seconds such as 600, or 0 for never",
+        default="600",
+        meaning="How long a queued task that no worker offers waits, while others are there; then it fails and says so.",
     ),
     _Setting(
         field="memory_limit",

@@ -64,8 +64,11 @@ def serve(
     with Signals() as signals:  # first of all, so that no signal is missed
         from tm.wiring import connect, open_store
         from tm_scheduler.archiving import Archiving
+        from tm_scheduler.duties import duties
+        from tm_scheduler.housekeeping import Housekeeping
         from tm_scheduler.scheduler import Scheduler
 
+        housekeeping = Housekeeping(lambda: duties(settings))
         client = connect(settings)
         tally = _tally(settings)
         alerts = _alerts(settings)
@@ -73,6 +76,7 @@ def serve(
 
         def lead(leading: bool) -> None:
             archiving.lead(leading)
+            housekeeping.lead(leading)
             if alerts is not None:
                 alerts.lead(leading)
 
@@ -94,6 +98,7 @@ def serve(
                 signals.wake()
 
         archiving.start()
+        housekeeping.start()
         if alerts is not None:
             alerts.start()
         try:
@@ -109,6 +114,7 @@ def serve(
             return error.exit_code
         finally:
             _resign(scheduler)
+            housekeeping.stop()
             archiving.stop()
             if alerts is not None:
                 alerts.stop()

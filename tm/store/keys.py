@@ -114,6 +114,16 @@ class Keys:
         """List: what calls left for later ones, for it would have taken them too long."""
         return f"{self.prefix}backlog"
 
+    @property
+    def unused(self) -> str:
+        """Hash: libraries of functions that nobody uses, and since when, in ms."""
+        return f"{self.prefix}unused"
+
+    @property
+    def seen(self) -> str:
+        """Hash: graph name to when somebody was last known to have it loaded, in ms."""
+        return f"{self.prefix}seen"
+
     def queued(self, queue: str) -> str:
         """Zset: attempts that wait for a worker, by when they were queued."""
         return f"{self.prefix}queued:{queue}"

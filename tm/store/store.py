@@ -257,6 +257,10 @@ class Store(Looking):
         """Put a doorbell back at the head of its queue."""
         self._call("hand_back", bell)
 
+    def give_up(self, job: str, error: bytes) -> bool:
+        """Fail a queued attempt that nobody is going to take; False when somebody has."""
+        return bool(self._call("give_up", job, error))
+
     def bell_keys(self, queues: Sequence[str]) -> list[str]:
         """The lists to wait on for these queues, in the same order."""
         return [self.keys.bell(queue) for queue in queues]

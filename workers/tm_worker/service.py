@@ -131,6 +131,7 @@ def _supervise(
     ready: Callable[[], None] | None,
 ) -> int:
     from tm import logs
+    from tm.store.functions import default_library
     from tm.store.store import Store
     from tm_worker.bell import Bell
     from tm_worker.exchange import Exchange
@@ -159,6 +160,7 @@ def _supervise(
         "processes": str(processes),
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "lease": str(settings.lease),
+        "library": default_library().name,
         "versions": json.dumps({name: graph.plan.version for name, graph in graphs.items()}, ensure_ascii=False),
     }
 

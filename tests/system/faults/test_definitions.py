@@ -13,6 +13,7 @@ import pytest
 
 from tests.rig.cluster import GRAPHS, Cluster, gone
 from tests.waiting import wait_for
+from tm import codec
 from tm.events import RunEnded
 from tm.loader import load
 
@@ -136,6 +137,35 @@ def test_f39_a_worker_without_the_task_leaves_it_for_one_that_has_it(
     wait_for(lambda: {cluster.state(run) for run in runs} == {"success"}, "the worker that has it to do it", 30)
     fault.recovered("worker with the task there to work done", time.monotonic() - at, 18.0)
     cluster.settle()
+    cluster.judge()
+
+
+def test_f39_a_task_that_no_worker_offers_fails_in_the_end_and_says_so(
+    own: Callable[..., Cluster], fault: Fault, tmp_path: Path
+) -> None:
+    renamed, file = tmp_path / "renamed.py", tmp_path / "whole.py"
+    renamed.write_text(RENAMED)
+    file.write_text(OLD)
+    after = 3.0
+    cluster = own(files=(renamed,), environment={"TM_NO_WORKER_AFTER": str(after)}).up(workers=2, schedulers=1)
+    cluster.graphs = load(file).graphs
+    began = time.monotonic()
+    runs = [cluster.submit("edited") for _ in range(3)]
+    fault.mark("two workers have no task `two`")
+    cluster.settle()
+    took = time.monotonic() - began
+    assert took >= after, "it waited for as long as it was told"
+    fault.recovered("beyond TM_NO_WORKER_AFTER to runs failed and filed", took - after, 10.0)
+    for run in runs:
+        view = cluster.store.run(run)
+        assert view is not None
+        assert view.state == "failed"
+        [failed] = [task for task in view.tasks if task.state == "failed"]
+        message = codec.decode(failed.error)["message"]
+        assert failed.task == "two"
+        for part in ("task 'two'", "graph 'edited'", "queue 'default'", "since 20"):
+            assert part in message
+    assert not [line for line in cluster.lines() if line.task != "one"], "other code was run"
     cluster.judge()
 
 
