@@ -143,12 +143,19 @@ class Insight:
         """Why a graph makes no run now."""
         return reasons.of_graph(self.graph(graph).clock, self.known())
 
-    def messages(self, run: RunInfo, plan: Plan | None) -> dict[str, bytes | None]:
-        """The messages of a run by task, as the server holds them; nothing for a run whose plan it does not know."""
+    def messages(self, run: RunInfo, plan: Plan | None, *, whole: bool = False) -> dict[str, bytes | None]:
+        """The messages of a run by task, as the server holds them; nothing for a run whose plan it does not know.
+
+        Args:
+            run: whose messages.
+            plan: of the run.
+            whole: not the reference to a message that is in the spill store, but itself.
+        """
         if self._store is None or plan is None:
             return {}
+        read = self._store.message if whole else self._store.output
         with reaching(self._lookup.where):
-            return {node.name: self._store.output(run.id, index) for index, node in enumerate(plan.tasks)}
+            return {node.name: read(run.id, index) for index, node in enumerate(plan.tasks)}
 
     def past(
         self,
@@ -181,7 +188,7 @@ class Insight:
         if self._store is not None:
             with reaching(self._lookup.where):
                 entries = self._store.events(count=MOST_RUNS)
-            fresh = [each for stream_id, event in entries for each in from_event(stream_id, event)]
+            fresh = [self.named(each) for stream_id, event in entries for each in from_event(stream_id, event)]
             found |= {each.key: each for each in fresh if self.concerns(each, run, graph)}
         told = sorted(
             (each for each in found.values() if since is None or each.at >= since), key=lambda each: each.order
@@ -192,12 +199,14 @@ class Insight:
         """Whether it is of this run, or of this graph; None stands for any."""
         if run is not None:
             return happening.run == run
-        return graph is None or self.graph_of(happening) == graph
+        return graph is None or happening.graph == graph
 
-    def graph_of(self, happening: Happening) -> str:
-        """The graph of what happened; events of tasks do not name it, their run does."""
+    def named(self, happening: Happening) -> Happening:
+        """With its graph, which events of tasks do not name; their run does."""
         if happening.graph:
-            return happening.graph
+            return happening
+        if len(self._graphs) > MOST_RUNS:
+            self._graphs.clear()
         if happening.run not in self._graphs:
             view = None
             if self._store is not None:
@@ -205,7 +214,7 @@ class Insight:
                     view = self._store.run(happening.run)
             row = _row(self._lookup.history, happening.run) if view is None and self._lookup.history else None
             self._graphs[happening.run] = view.graph if view else row.graph if row else ""
-        return self._graphs[happening.run]
+        return replace(happening, graph=self._graphs[happening.run])
 
     def plan(self, version: str) -> Plan | None:
         """The plan of a version, as long as the server knows it."""

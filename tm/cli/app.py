@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tm import __version__
-from tm.cli.face import Face, shared_options
+from tm.cli.face import Face, PipeClosed, shared_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +66,13 @@ class LazyGroup(click.Group):
 
             complete(command)
         return shared_options(command)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a pipe that is closed is not click's business."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise PipeClosed from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Say what was meant when a command is misspelt."""

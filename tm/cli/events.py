@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tm.insight import Insight
     from tm.lookup import Lookup
     from tm.runinfo import RunInfo
+    from tm.store.looking import Position
 
 #: ms of one wait for the next event: Ctrl-C and a closed pipe are noticed in between
 _BLOCK_MS = 1000
@@ -61,10 +62,10 @@ def events(face: Face, what: str | None, follow: bool, start: str | None, limit:
     """
     from tm.insight import Insight
 
-    lookup = face.lookup()
+    lines, lookup = jsonl or face.as_lines, face.lookup()
     if follow and lookup.store is None:
         raise UnavailableError("there is no server whose events could be followed; start one with `tm up FILE`")
-    if follow and face.as_json:
+    if follow and face.as_json and not lines:
         raise click.UsageError("a stream is no document: --jsonl instead of --json")
     insight = Insight(lookup, face.settings().timezone)
     name, task, run = insight.find(what) if what else (None, None, None)
@@ -74,15 +75,15 @@ def events(face: Face, what: str | None, follow: bool, start: str | None, limit:
     since = None if start is None else _instant_of(start)
     most = limit if limit is not None else None if start is not None else 20
     render = face.render()
-    position = lookup.store.position() if follow and lookup.store is not None else None
+    position = _position(lookup) if follow else None
     past = insight.past(run=wanted["run"], graph=wanted["graph"], since=since, limit=most) if most != 0 else []
-    if face.as_json:
+    if face.as_json and not lines:
         render.document("tm.events/1", [document(each) for each in past])
         return None
-    tell = _line_teller(render) if not jsonl else _document_teller()
+    tell = _document_teller() if lines else _line_teller(render)
     for each in past:
         tell(each)
-    if not past and not follow and not jsonl and not face.quiet:
+    if not past and not follow and not lines and not face.quiet:
         render.line("nothing has happened yet")
     if position is not None:
         try:
@@ -91,6 +92,15 @@ def events(face: Face, what: str | None, follow: bool, start: str | None, limit:
         except KeyboardInterrupt:
             return 130
     return None
+
+
+def _position(lookup: Lookup) -> Position | None:
+    from tm.waiting import reaching
+
+    if lookup.store is None:
+        return None
+    with reaching(lookup.where):
+        return lookup.store.position()
 
 
 def document(happening: Happening) -> dict[str, Any]:
@@ -127,7 +137,7 @@ def print_past(insight: Insight, run: RunInfo, render: Render) -> None:
 
 
 def _following(
-    insight: Insight, lookup: Lookup, position: Any, told: list[Happening], wanted: dict[str, str | None]
+    insight: Insight, lookup: Lookup, position: Position, told: list[Happening], wanted: dict[str, str | None]
 ) -> Iterator[Happening]:
     """What happens after a position; what history took before it could be read is fetched from there."""
     from tm.happenings import from_event
@@ -148,8 +158,8 @@ def _following(
                 raise
             time.sleep(0.5)
             continue
-        fresh = [each for stream_id, event in entries for each in from_event(stream_id, event)]
-        fresh = [each for each in fresh if insight.concerns(each, wanted["run"], wanted["graph"])]
+        read = (insight.named(each) for stream_id, event in entries for each in from_event(stream_id, event))
+        fresh = [each for each in read if insight.concerns(each, wanted["run"], wanted["graph"])]
         if missed:
             fresh = [*insight.past(run=wanted["run"], graph=wanted["graph"], since=last), *fresh]
         for each in fresh:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tm.lookup import Lookup
 
 
+class PipeClosed(Exception):  # noqa: N818 - no error: who reads has seen enough
+    """What a BrokenPipeError becomes before click sees it, who would end the process with 1."""
+
+
 class Face:
     """The options of one call of `tm`, and what follows from them; made before anything is parsed."""
 
@@ -91,7 +95,7 @@ class Face:
             return 124
         except KeyboardInterrupt:
             return 130
-        except BrokenPipeError:
+        except (BrokenPipeError, PipeClosed):
             # the reader, as in `tm runs | head`, has seen enough; nor must the flush at exit complain
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0

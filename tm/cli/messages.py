@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tm.spill import read_reference
 from tm.states import TaskState
 from tm.words import shorten
 
@@ -25,7 +26,10 @@ def print_messages(insight: Insight, run: RunInfo, plan: Plan | None, render: Re
         if message is None:
             rows.append([task, "", "no longer on the server" if task in done else "none"])
         else:
-            rows.append([task, f"{len(message):,} B", _in_short(message)])
+            reference = read_reference(message)
+            size = len(message) if reference is None else reference.size
+            text = _in_short(message) if reference is None else "in the spill store; --json has it whole"
+            rows.append([task, f"{size:,} B", text])
     if not rows:
         render.line("", "messages: the server no longer has those of this run")
         return
