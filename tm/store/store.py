@@ -457,6 +457,11 @@ class Store(Looking):
         value = None if size is None else self.output(run, int(size) - 1)
         return None if value is None else fetch(self._spill, value)
 
+    def message(self, run: str, node: int) -> bytes | None:
+        """The message of one task of a run, wherever it lies; raises as `result` does."""
+        value = self.output(run, node)
+        return None if value is None else fetch(self._spill, value)
+
     def output(self, run: str, node: int) -> bytes | None:
         """The message of one task of a run, or the reference to it (`tm.spill.fetch`)."""
         value: bytes | None = self._redis.hget(self.keys.out(run), str(node))
