@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tm.config import Settings, redact, surroundings
 from tm.embedded import alive
@@ -137,6 +137,10 @@ _default: _Default | None = None
 
 def open_history_of(settings: Settings) -> History | None:
     """The history of these settings; None while nothing has run."""
+    from tm.history.light import open_light
+
+    if (light := open_light(settings.history_url)) is not None:
+        return cast("History", light)  # what it cannot do itself, it has done by a History
     from tm.history import open_history
 
     try:

@@ -1,14 +1,17 @@
 """What happened to runs, tasks and attempts, in SQL: written by the archiver alone, read by everybody.
 
-The only place that knows SQLAlchemy. SQLite by default, PostgreSQL by URL. Nothing in the engine waits for it.
+The only place that knows SQLAlchemy. SQLite by default, PostgreSQL by URL. Nothing in the engine waits for it. What is
+here loads no SQLAlchemy before it is used: commands that only read a file do without it (`light`).
 """
 
 from __future__ import annotations
 
-from tm.history.logs import LogBook
-from tm.history.reader import Reader
+from typing import TYPE_CHECKING, Any
+
 from tm.history.records import AttemptRow, GraphRow, MarkRow, NoticeRow, RunDetail, RunRow, TaskRunRow, VersionRow
-from tm.history.writer import Writer
+
+if TYPE_CHECKING:
+    from tm.history.whole import History, open_history
 
 __all__ = [
     "AttemptRow",
@@ -24,23 +27,10 @@ __all__ = [
 ]
 
 
-class History(Reader, Writer, LogBook):
-    """One history. Making one touches nothing: services hold it while the database is away; see `prepare`.
+def __getattr__(name: str) -> Any:
+    """Load what needs SQLAlchemy when it is first used (PEP 562)."""
+    if name not in {"History", "open_history"}:
+        raise AttributeError(f"module 'tm.history' has no attribute {name!r}")
+    from tm.history import whole
 
-    Safe to use from several threads; not across a fork. Every method raises UnavailableError, with a sentence that says
-    why, when the database is locked, full, read-only, damaged or not reachable; the same call may succeed later.
-    """
-
-
-def open_history(url: str, *, create: bool = True) -> History:
-    """The history at this URL, ready for use.
-
-    Raises:
-        SettingsError: the URL is none of SQLite or PostgreSQL.
-        NotFoundError: there is none yet, and `create` is False.
-        RefusedError: a newer version of Taskmaster has changed its tables.
-        UnavailableError: it cannot be reached or made now.
-    """
-    history = History(url)
-    history.prepare(create=create)
-    return history
+    return getattr(whole, name)

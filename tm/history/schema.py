@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
 
-#: raised with every change of a table; a file with a higher one is refused
-SCHEMA_VERSION = 5
+from tm.history.version import SCHEMA_VERSION
+
+__all__ = [
+    "MIGRATIONS",
+    "SCHEMA_VERSION",
+    "attempts",
+    "graph_versions",
+    "log_chunks",
+    "marks",
+    "meta",
+    "metadata",
+    "notices",
+    "runs",
+    "task_runs",
+]
 
 metadata = MetaData()
 
