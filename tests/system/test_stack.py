@@ -200,14 +200,14 @@ Executor([graph]).start()
 
 def test_kill_9_of_the_main_process_leaves_nothing_and_the_next_start_goes_on(place: Place) -> None:
     place.write(SLOW)
-    with place.start("python", "my_graph.py", TM_LEASE="2") as terminal:
+    with place.start("python", "my_graph.py", TM_LEASE="600") as terminal:
         wait_for((place.directory / "began").exists, "the first task to begin")
         terminal.process.kill()
         terminal.process.wait()
     place.left_alone()
     (place.directory / "go").touch()
-    with place.start("python", "my_graph.py", TM_LEASE="2") as terminal:
-        wait_for((place.directory / "done").exists, "the run to be taken up again", 40)
+    with place.start("python", "my_graph.py", TM_LEASE="600") as terminal:
+        wait_for((place.directory / "done").exists, "the run to be taken up again, at once and not after a lease", 40)
         terminal.interrupt()
     place.left_alone()
 

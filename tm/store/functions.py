@@ -35,6 +35,7 @@ _ALLOWED_WHEN_FULL = frozenset(
         "cancel",
         "hand_back",
         "give_up",
+        "lost",
         "mark",
         "pause",
         "resume",

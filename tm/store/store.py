@@ -257,6 +257,19 @@ class Store(Looking):
         """Put a doorbell back at the head of its queue."""
         self._call("hand_back", bell)
 
+    def lost(self, workers: Sequence[str], limit: int = 200) -> int:
+        """Declare lost what these workers hold, who are known to be dead, and forget them; returns how many it was."""
+        first, total = 0, 0
+        while True:
+            looked_at, lost = self._call("lost", first, limit, *workers)
+            first += int(looked_at) - int(lost)
+            total += int(lost)
+            if looked_at < limit:
+                break
+        for worker in workers:
+            self.retire(worker)
+        return total
+
     def give_up(self, job: str, error: bytes) -> bool:
         """Fail a queued attempt that nobody is going to take; False when somebody has."""
         return bool(self._call("give_up", job, error))

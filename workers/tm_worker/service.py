@@ -14,6 +14,7 @@ from tm import callbacks
 from tm.errors import SettingsError
 from tm.ids import QUEUE_NAME
 from tm_worker.nursery import Nursery
+from tm_worker.presence import Presence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -54,6 +55,8 @@ def serve(
     loaded = {graph.name: graph for graph in graphs}
     for graph in graphs:
         _ = graph.plan  # built once, here, so that executors share it
+    # a server of this machine alone: who holds no lock here is dead for certain
+    presence = Presence(settings.home) if settings.url is None else None
     nursery = Nursery.start(lambda sock, *readers: _execute(sock, readers, loaded, settings), _warm_up)
     try:
         return _supervise(
@@ -66,6 +69,7 @@ def serve(
             name=name,
             max_tasks=max_tasks,
             ready=ready,
+            presence=presence,
         )
     except SettingsError as error:  # what only shows when it is put to use
         from tm.logs import get_logger
@@ -74,6 +78,8 @@ def serve(
         return error.exit_code
     finally:
         nursery.close()
+        if presence is not None:
+            presence.leave()
 
 
 def queues_of(graphs: Iterable[Graph]) -> list[str]:
@@ -129,6 +135,7 @@ def _supervise(
     name: str | None,
     max_tasks: int | None,
     ready: Callable[[], None] | None,
+    presence: Presence | None,
 ) -> int:
     from tm import logs
     from tm.store.functions import default_library
@@ -165,6 +172,9 @@ def _supervise(
     }
 
     def register() -> None:
+        if presence is not None:
+            presence.call(worker.name)
+            presence.give_back_of_the_dead(store)
         worker.register_birth()
         heart.announce(store)
 
