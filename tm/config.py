@@ -180,6 +180,16 @@ def within(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def surroundings() -> tuple[object, ...]:
+    """All that the settings of a process are made of; while it is equal, so are they. Takes 2 us where they take 60."""
+    try:
+        folder = os.getcwd()  # noqa: PTH109 - twenty times as fast
+    except FileNotFoundError:
+        folder = ""
+    # the dict of bytes inside: to read the variables one by one takes as long as to make the settings
+    return os.getpid(), folder, dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
 def dumb_terminal() -> bool:
     """Whether the terminal is one that only takes plain text (`TERM=dumb`)."""
     return os.environ.get("TERM") == "dumb"
@@ -600,20 +610,20 @@ _TABLE = (
         meaning="Where messages above TM_MAX_MESSAGE are kept, up to 64 MiB each.",
     ),
     _Setting(
-        field="max_memory",
-        variable="TM_MAX_MEMORY",
-        parse=_mebibytes,
-        allowed="MiB, 16 or more, such as 512, or 2GiB",
-        default="none",
-        meaning="A task process that is larger than this when an attempt has ended is replaced by a fresh one.",
-    ),
-    _Setting(
         field="no_worker_after",
         variable="TM_NO_WORKER_AFTER",
         parse=_seconds(zero=True),
         allowed="seconds such as 600, or 0 for never",
         default="600",
         meaning="How long a queued task that no worker offers waits, while others are there; then it fails and says so.",
+    ),
+    _Setting(
+        field="max_memory",
+        variable="TM_MAX_MEMORY",
+        parse=_mebibytes,
+        allowed="MiB, 16 or more, such as 512, or 2GiB",
+        default="none",
+        meaning="A task process that is larger than this when an attempt has ended is replaced by a fresh one.",
     ),
     _Setting(
         field="memory_limit",

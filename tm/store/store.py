@@ -41,7 +41,7 @@ from tm.store.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from redis import Redis
 
@@ -53,6 +53,9 @@ SCHEMA = 1
 _AGAIN = 2
 #: runs per call of `start`: one call stays well below 5 ms of the server's time
 RUNS_PER_CALL = 50
+#: calls of `start` in one round trip, and bytes of params and config after which a call, or a trip, is full
+CALLS_PER_TRIP = 20
+BYTES_PER_CALL = 1 << 20
 
 
 class Store(Looking):
@@ -145,27 +148,34 @@ class Store(Looking):
     # Starting -----------------------------------------------------------------------------------------------------
 
     def start(self, plan: Plan, runs: Sequence[NewRun], trigger: Trigger = Trigger.MANUAL) -> list[bool]:
-        """Start runs in one pipeline; False for an id that exists already.
+        """Start runs, many in a round trip; False for an id that exists already.
 
         The plan is stored first when the server does not know it.
         """
-        try:
-            return self._start(plan, runs, trigger)
-        except redis.exceptions.ResponseError as error:
-            if not _is_unknown(error):
-                raise
+        created: list[bool] = []
+        calls: list[tuple[Any, ...]] = []
+        size = 0
+        for config, some in _in_calls(runs):
+            about = (plan.version, trigger.value, self._ttl, self._failed_ttl, config)
+            calls.append((*about, *(part for run in some for part in (run.id, run.params))))
+            size += len(config) + sum(len(run.params) for run in some)
+            if len(calls) >= CALLS_PER_TRIP or size >= BYTES_PER_CALL:
+                created += self._start(plan, calls)
+                calls, size = [], 0
+        return created + (self._start(plan, calls) if calls else [])
+
+    def _start(self, plan: Plan, calls: Sequence[tuple[Any, ...]]) -> list[bool]:
+        while True:
+            pipeline = self._redis.pipeline(transaction=False)
+            for args in calls:
+                self._library.queue(pipeline, "start", self.prefix, *args)
+            try:
+                return [created == 1 for answers in pipeline.execute() for created in answers]
+            except redis.exceptions.ResponseError as error:
+                if not _is_unknown(error):
+                    raise
             self._library.load(self.client)
             self.define(plan)
-            return self._start(plan, runs, trigger)
-
-    def _start(self, plan: Plan, runs: Sequence[NewRun], trigger: Trigger) -> list[bool]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for first in range(0, len(runs), RUNS_PER_CALL):
-            args: list[Any] = [plan.version, trigger.value, self._ttl, self._failed_ttl]
-            for run in runs[first : first + RUNS_PER_CALL]:
-                args += (run.id, run.params, run.config)
-            self._library.queue(pipeline, "start", self.prefix, *args)
-        return [created == 1 for answers in pipeline.execute() for created in answers]
 
     def tick(self, plan: Plan, leader: Leadership, ticks: Sequence[DueTick]) -> list[TickAnswer]:
         """Turn due ticks of one graph, earliest first, into runs or recorded skips."""
@@ -468,7 +478,15 @@ class Store(Looking):
             return None
         size = self._redis.hget(self.keys.plan(_text(version)), "n")
         value = None if size is None else self.output(run, int(size) - 1)
-        return None if value is None else fetch(self._spill, value)
+        return None if value is None else self.whole(value)
+
+    def whole(self, message: bytes) -> bytes:
+        """A message itself, where only the reference to it may be on the server.
+
+        Raises:
+            SpillError: it is in the spill store and cannot be read from there.
+        """
+        return fetch(self._spill, message)
 
     def message(self, run: str, node: int) -> bytes | None:
         """The message of one task of a run, wherever it lies; raises as `result` does."""
@@ -524,6 +542,20 @@ class Store(Looking):
         """Forget events up to and with this stream id: history has them."""
         milliseconds, _, sequence = upto.partition("-")
         self._redis.xtrim(self.keys.events, minid=f"{milliseconds}-{int(sequence or 0) + 1}", approximate=False)
+
+
+def _in_calls(runs: Sequence[NewRun]) -> Iterator[tuple[str, list[NewRun]]]:
+    """The runs in order, in as many as go into one call, with the config they have in common."""
+    some: list[NewRun] = []
+    size = 0
+    for run in runs:
+        if some and (len(some) == RUNS_PER_CALL or size >= BYTES_PER_CALL or run.config != some[0].config):
+            yield some[0].config, some
+            some, size = [], 0
+        some.append(run)
+        size += len(run.params)
+    if some:
+        yield some[0].config, some
 
 
 def _text(value: Any) -> str:
