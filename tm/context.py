@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tm.errors import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from logging import Logger
 
@@ -56,10 +56,14 @@ def get_context() -> Context:
     Raises:
         RefusedError: no task is running here.
     """
-    context = _of_this_call.get() or _of_this_process
-    if context is None:
+    if (own := _of_this_call.get()) is not None:
+        if not isinstance(own, Context):
+            own = own()
+            _of_this_call.set(own)  # the same one from now on; the end of the attempt removes both
+        return own
+    if (shared := _of_this_process) is None:
         raise RefusedError("get_context() is for the body of a task, and none is running here")
-    return context
+    return shared if isinstance(shared, Context) else shared()
 
 
 def deadline(now: datetime, timeout: float | None, run_ends_ms: int | None) -> datetime | None:
@@ -75,25 +79,31 @@ def deadline(now: datetime, timeout: float | None, run_ends_ms: int | None) -> d
     return min(ends, default=None)
 
 
-@contextmanager
-def running(context: Context, *, alone: bool = False) -> Iterator[None]:
-    """Let `get_context` give this, here and in what is called from here.
+class running:  # noqa: N801 - it reads as a part of the `with` statement
+    """`with running(context):` lets `get_context` give this, here and in what is called from here.
 
     Args:
-        context: of the attempt that begins.
+        context: of the attempt that begins; or what makes it when somebody asks for it, as few tasks do.
         alone: nothing else runs in this process, so threads without a context of their own get it as well.
     """
-    global _of_this_process  # noqa: PLW0603 - an executor makes one attempt at a time
-    token = _of_this_call.set(context)
-    if alone:
-        _of_this_process = context
-    try:
-        yield
-    finally:
-        _of_this_call.reset(token)
-        if alone:
+
+    __slots__ = ("_alone", "_context", "_token")
+
+    def __init__(self, context: Context | Callable[[], Context], *, alone: bool = False) -> None:
+        self._context, self._alone = context, alone
+
+    def __enter__(self) -> None:
+        global _of_this_process  # noqa: PLW0603 - an executor makes one attempt at a time
+        self._token = _of_this_call.set(self._context)
+        if self._alone:
+            _of_this_process = self._context
+
+    def __exit__(self, *_: object) -> None:
+        global _of_this_process  # noqa: PLW0603
+        _of_this_call.reset(self._token)
+        if self._alone:
             _of_this_process = None
 
 
-_of_this_call: ContextVar[Context | None] = ContextVar("tm_context", default=None)
-_of_this_process: Context | None = None
+_of_this_call: ContextVar[Context | Callable[[], Context] | None] = ContextVar("tm_context", default=None)
+_of_this_process: Context | Callable[[], Context] | None = None

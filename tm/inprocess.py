@@ -6,6 +6,7 @@ import heapq
 import random
 from collections import deque
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tm import configfile
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tm.step import Command, Event
 
 _HERE = "here"  # the claim token: nobody else can claim
+_SUCCESS = Outcome.SUCCESS  # looking a member up takes as long as half a call
 
 
 def run(graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any], clock: Clock | None = None) -> Any:
@@ -111,7 +113,7 @@ class InProcessRun:
         self._advance(Claimed(node, attempt, _HERE))
         began = self._clock.now() if self._teller is not None else None
         try:
-            with running(self._context(node, attempt)):
+            with running(partial(self._context, node, attempt)):
                 value = self._call(node)
         except Skip:  # of this neither success nor failure is told
             self._advance(Ended(node, attempt, _HERE, Outcome.SKIPPED))
@@ -123,14 +125,16 @@ class InProcessRun:
                 tries = task.retry.retries + 1
                 error.add_note(f"in task {task.name!r} of graph {self._graph.name!r}, attempt {attempt} of {tries}")
                 self._failure = error
-            self._tell(node, attempt, began, error=error)
+            if began is not None:
+                self._tell(node, attempt, began, error=error)
         else:
             self._values[node] = value
-            self._advance(Ended(node, attempt, _HERE, Outcome.SUCCESS))
-            self._tell(node, attempt, began, value=value)
+            self._advance(Ended(node, attempt, _HERE, _SUCCESS))
+            if began is not None:
+                self._tell(node, attempt, began, value=value)
 
-    def _tell(self, node: int, attempt: int, began: datetime | None, **about: Any) -> None:
-        if self._teller is None or began is None:
+    def _tell(self, node: int, attempt: int, began: datetime, **about: Any) -> None:
+        if self._teller is None:
             return
         next_at = next((datetime.fromtimestamp(at, UTC) for at, due in self._waiting if due.node == node), None)
         state = self._run.task_state(node)

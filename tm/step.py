@@ -49,11 +49,17 @@ class Run:
     def apply(self, decision: Decision) -> None:
         """Let a decision become true."""
         self.tasks.update(decision.tasks)
-        self.arrived.update(decision.arrived)
+        if decision.arrived:
+            self.arrived.update(decision.arrived)
         self.ended += decision.ended
         self.bad = self.bad or decision.bad
         self.state = decision.state
 
+
+# looking up a member of an enumeration takes as long as half a call, and these are looked up for every task
+_QUEUED, _RUNNING, _SUCCESS = TaskState.QUEUED, TaskState.RUNNING, TaskState.SUCCESS
+_RUN_RUNNING, _DONE = RunState.RUNNING, Outcome.SUCCESS
+_FIRST_ATTEMPT = TaskRun(_QUEUED, 1)
 
 # Events ------------------------------------------------------------------------------------------------------------
 
@@ -173,31 +179,33 @@ def _begun(run: Run, _event: Begun) -> Decision:
         return Decision(run.state, Answer.DUPLICATE)
     decision = Decision(RunState.QUEUED)
     for root in run.plan.roots:
-        _queue(decision, root, TaskRun(TaskState.QUEUED, 1))
+        _queue(decision, root, _FIRST_ATTEMPT)
     return decision
 
 
 def _claimed(run: Run, event: Claimed) -> Decision:
-    task = run.tasks.get(event.node)
-    if task is None or task.state is not TaskState.QUEUED or task.attempt != event.attempt:
+    node, attempt, token = event
+    task = run.tasks.get(node)
+    if task is None or task.state is not _QUEUED or task.attempt != attempt:
         return Decision(run.state, Answer.REFUSED)
-    decision = Decision(RunState.RUNNING)
-    decision.tasks[event.node] = TaskRun(TaskState.RUNNING, task.attempt, event.token, task.fails, task.losses)
+    decision = Decision(_RUN_RUNNING)
+    decision.tasks[node] = TaskRun(_RUNNING, attempt, token, task.fails, task.losses)
     return decision
 
 
 def _ended(run: Run, event: Ended) -> Decision:
-    task = run.tasks.get(event.node)
-    if task is None or task.attempt != event.attempt or not event.token or task.token != event.token:
+    node, attempt, token, outcome, _, _ = event
+    task = run.tasks.get(node)
+    if task is None or task.attempt != attempt or not token or task.token != token:
         return Decision(run.state, Answer.REFUSED)
-    if task.state is not TaskState.RUNNING:
+    if task.state is not _RUNNING:
         return Decision(run.state, Answer.DUPLICATE)
-    if event.outcome is Outcome.SUCCESS:
-        return _succeeded(run, event.node, task)
-    if event.outcome is Outcome.SKIPPED:
-        return _closed_early(run, event.node, task, TaskState.SKIPPED)
+    if outcome is _DONE:
+        return _succeeded(run, node, task)
+    if outcome is Outcome.SKIPPED:
+        return _closed_early(run, node, task, TaskState.SKIPPED)
     # a loss that the holder itself reports was a way of giving work back: it is not charged
-    return _failed(run, event, task, charged=event.outcome is not Outcome.LOST)
+    return _failed(run, event, task, charged=outcome is not Outcome.LOST)
 
 
 def _lapsed(run: Run, event: Lapsed) -> Decision:
@@ -242,7 +250,8 @@ def _marked(run: Run, event: Marked) -> Decision:
 
 def _succeeded(run: Run, node: int, task: TaskRun) -> Decision:
     decision = Decision(run.state)
-    decision.tasks[node] = TaskRun(TaskState.SUCCESS, task.attempt, task.token, task.fails, task.losses)
+    _, attempt, token, fails, losses = task
+    decision.tasks[node] = TaskRun(_SUCCESS, attempt, token, fails, losses)
     decision.ended = 1
     tasks = run.plan.tasks
     for child in tasks[node].children:
@@ -254,7 +263,7 @@ def _succeeded(run: Run, node: int, task: TaskRun) -> Decision:
             decision.arrived[child] = arrived
             if arrived < parents:
                 continue
-        _queue(decision, child, TaskRun(TaskState.QUEUED, 1))
+        _queue(decision, child, _FIRST_ATTEMPT)
     _close_if_over(run, decision)
     return decision
 

@@ -45,6 +45,21 @@ def test_a_task_in_process_knows_its_run() -> None:
     assert [each.idempotency_key for each in seen] == [f"{run}/first", f"{run}/first", f"{run}/second"]
 
 
+def test_who_asks_twice_gets_the_same_and_it_ends_with_the_body() -> None:
+    seen: list[Context] = []
+
+    @task()
+    def asks() -> None:
+        seen.extend([tm.get_context(), tm.get_context()])
+
+    graph = Graph("twice")
+    graph.add_edges(asks)
+    graph()
+    assert seen[0] is seen[1]
+    with pytest.raises(RefusedError):
+        tm.get_context()
+
+
 def test_a_graph_called_by_a_task_has_its_own_context() -> None:
     runs: list[str] = []
 
