@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
 
@@ -35,9 +35,8 @@ _STREAMS = tuple(Stream)
 _NUMBERS = {stream: number for number, stream in enumerate(_STREAMS)}
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line. Positional, for there may be many."""
+class Line(NamedTuple):
+    """One line. A tuple, for there may be many: it is made in a third of the time."""
 
     at_us: int  #: microseconds since the epoch, when it was written, by the worker's clock
     stream: Stream

@@ -16,14 +16,11 @@ import os
 import select
 import sys
 import time
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import msgpack
 
 from tm_worker import frames
-
-if TYPE_CHECKING:
-    Data = bytes | bytearray | memoryview
 
 #: descriptors of ours are above those that tasks close by number
 _HIGH = 512
@@ -69,12 +66,16 @@ class Capture:
             self._told = False
         self._about = None
 
-    def write(self, kind: int, data: Data) -> int:
-        """Send what Python's streams have; returns how much that was, which is all of it."""
-        view = memoryview(data).cast("B")
-        size = len(view)
-        for start in range(0, size, frames.ROOM):
-            self._say(kind, view[start : start + frames.ROOM])
+    def write(self, kind: int, data: Any) -> int:
+        """Send what Python's streams have; returns how many bytes that was, which is all of it."""
+        if type(data) is not bytes:
+            data = bytes(data)
+        size = len(data)
+        if size <= frames.ROOM:
+            self._say(kind, data)
+        else:
+            for start in range(0, size, frames.ROOM):
+                self._say(kind, data[start : start + frames.ROOM])
         return size
 
     def log(self, level: int, logger: str, text: bytes) -> None:
@@ -86,27 +87,25 @@ class Capture:
             text = text[cut:]
         self._say(frames.LOG, frames.pack_record(level, logger, text))
 
-    def _say(self, kind: int, data: Data) -> None:
+    def _say(self, kind: int, data: bytes) -> None:
         if not self._told and self._about is not None and os.getpid() == self._pid:
             self._told = True
             self._send(self._out, frames.BEGIN, msgpack.packb(self._about))
         self._send(self._out, kind, data)
 
-    def _send(self, descriptor: int, kind: int, data: Data) -> None:
-        size = len(memoryview(data))
-        # the supervisor is gone, or a task has closed what it did not open: no reason for a task to fail
-        with contextlib.suppress(OSError):
-            os.writev(descriptor, (frames.head(self._mark, kind, time.time_ns() // 1000, size), data))
+    def _send(self, descriptor: int, kind: int, data: bytes) -> None:
+        try:  # noqa: SIM105 - `suppress` takes as long as all the rest
+            os.write(descriptor, frames.head(self._mark, kind, time.time_ns() // 1000, len(data)) + data)
+        except OSError:
+            pass  # the supervisor is gone, or a task has closed what it did not open: no reason for a task to fail
 
     def _stream(self, descriptor: int, kind: int, before: TextIO | None) -> io.TextIOWrapper:
         if before is not None:
             with contextlib.suppress(OSError, ValueError):
                 before.flush()
-        raw = _Raw(self, descriptor, kind)
         # a line that cannot be encoded is no reason for a task to fail either
-        return io.TextIOWrapper(
-            io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
-        )
+        end = _End(self, descriptor, kind)
+        return io.TextIOWrapper(end, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
     def _take_over_logging(self) -> None:
         """One handler instead of those that write to the terminal; where a user had set one, its format stays."""
@@ -127,8 +126,8 @@ class Capture:
         root.addHandler(handler)
 
 
-class _Raw(io.RawIOBase):
-    """The bottom of a stream."""
+class _End(io.BufferedIOBase):
+    """The end of a stream: nothing waits here, so that a line costs one call and one write."""
 
     def __init__(self, capture: Capture, descriptor: int, kind: int) -> None:
         super().__init__()

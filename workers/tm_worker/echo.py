@@ -7,6 +7,7 @@ description of our own that does not block; what it does not take is kept, withi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -20,7 +21,7 @@ from tm.config import wants_color
 from tm.loglines import Line, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tm_worker.journal import About
 
@@ -52,19 +53,22 @@ class Echo:
         targets: Mapping[int, int] | None = None,
     ) -> None:
         self._prefixed, self._colored, self._as_json = prefixed, colored, as_json
+        self._last = 1
         self._sinks = {out: _Sink(target) for out, target in (targets or {1: 1, 2: 2}).items()}
 
-    def line(self, line: Line, about: About) -> None:
-        """Show a line of an attempt."""
+    def lines(self, lines: Sequence[Line], about: About) -> None:
+        """Show lines of an attempt, with the next `flush`."""
+        prefix = "" if self._as_json or not self._prefixed else self._prefix(about)
+        for out, some in itertools.groupby(lines, lambda line: 1 if line.stream is Stream.STDOUT else 2):
+            text = "\n".join([self._text(line, about, prefix) for line in some])
+            self._write(out, text.encode(errors="backslashreplace") + b"\n")
+
+    def _text(self, line: Line, about: About, prefix: str) -> str:
         if self._as_json:
-            text = _document(line, about)
-        else:
-            text = line.text
-            if line.stream is Stream.LOG:
-                text = f"{line.level_name.upper()} {line.logger}: {text}"
-            if self._prefixed:
-                text = f"{self._prefix(about)}{text}"
-        self._write(1 if line.stream is Stream.STDOUT else 2, text.encode(errors="backslashreplace") + b"\n")
+            return _document(line, about)
+        if line.stream is Stream.LOG:
+            return f"{prefix}{line.level_name.upper()} {line.logger}: {line.text}"
+        return f"{prefix}{line.text}"
 
     def stray(self, out: int, data: bytes) -> None:
         """Show bytes that are of no attempt, on standard output (1) or standard error (2)."""
@@ -77,11 +81,10 @@ class Echo:
         self._write(out, data)
 
     def _write(self, out: int, data: bytes) -> None:
-        sink = self._sinks[out]
-        for other, each in self._sinks.items():
-            if other != out and each.waiting and sink.same_as(each):
-                each.flush()
-        sink.write(data)
+        if out != self._last:  # both may lead to the same place, and lines stay in order there
+            self._sinks[self._last].flush()
+            self._last = out
+        self._sinks[out].write(data)
 
     @property
     def crowded(self) -> bool:
@@ -139,13 +142,9 @@ class _Sink:
         """Seconds since something was taken."""
         return time.monotonic() - self._moved_at
 
-    def same_as(self, other: _Sink) -> bool:
-        try:
-            return os.path.sameopenfile(self._descriptor, other._descriptor)
-        except OSError:
-            return False
-
     def write(self, data: bytes) -> None:
+        if len(self._pending) + len(data) > MOST:
+            self.flush()
         if len(self._pending) + len(data) > MOST:
             self._left_out += data.count(b"\n")
             return
@@ -155,7 +154,6 @@ class _Sink:
         if not self._pending:
             self._moved_at = time.monotonic()
         self._pending += data
-        self.flush()
 
     def flush(self) -> None:
         before = len(self._pending)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import select
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: bytes of the mark
 MARK = 8
@@ -25,9 +25,8 @@ RAW, OUT, ERR, LOG, BEGIN, END = range(6)
 _LEVEL = struct.Struct("!HB")  # of a logging record: level, bytes of the logger's name
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one frame holds, or what came in between two of them."""
+class Piece(NamedTuple):
+    """What one frame holds, or what came in between two of them. A tuple, for there may be many."""
 
     kind: int
     at_us: int  #: 0 for what came in between
@@ -70,8 +69,17 @@ class Splitter:
                 return []
             self._mark, start = data[:MARK], MARK
         pieces: list[Piece] = []
-        size = len(data)
+        size, header = len(data), _HEAD.size
         while start < size:
+            if size - start >= header:  # nearly always
+                mark, kind, at_us, length = _HEAD.unpack_from(data, start)
+                if mark == self._mark and RAW < kind <= END and length <= ROOM:
+                    after = start + header + length
+                    if after > size:
+                        break
+                    pieces.append(Piece(kind, at_us, data[start + header : after]))
+                    start = after
+                    continue
             if not data.startswith(self._mark, start):
                 end = data.find(self._mark, start)
                 if end < 0:
@@ -81,18 +89,11 @@ class Splitter:
                     start = end
                 if end == size or not data.startswith(self._mark, end):
                     break
-            if size - start < _HEAD.size:
-                break
-            _, kind, at_us, length = _HEAD.unpack_from(data, start)
-            if not RAW < kind <= END or length > ROOM:  # somebody has written the mark, for whatever reason
-                pieces.append(Piece(RAW, 0, data[start : start + MARK]))
-                start += MARK
                 continue
-            after = start + _HEAD.size + length
-            if after > size:
+            if size - start < header:
                 break
-            pieces.append(Piece(kind, at_us, data[start + _HEAD.size : after]))
-            start = after
+            pieces.append(Piece(RAW, 0, data[start : start + MARK]))  # somebody has written the mark, for some reason
+            start += MARK
         self._rest = data[start:]
         return pieces
 

@@ -54,9 +54,13 @@ class Journal:
 
     def take(self, stream: Stream, data: bytes, at_us: int) -> list[Line]:
         """Bytes that were written; returns the lines they complete."""
-        begun = self._begun.pop(stream, None)
+        begun = self._begun.pop(stream, None) if self._begun else None
         if begun is not None:
             at_us, data = begun[0], begun[1] + data
+        elif data.find(b"\n") == len(data) - 1 < LONGEST_LINE:  # one line and all of it, as `print` has it
+            line = self._line(stream, data[:-1], at_us)
+            self.add(line)
+            return [line]
         lines = [self._line(stream, each, at_us) for each in self._pieces(stream, data, at_us)]
         for line in lines:
             self.add(line)
@@ -76,12 +80,12 @@ class Journal:
         ]
 
     def _line(self, stream: Stream, text: bytes, at_us: int) -> Line:
-        return Line(at_us, stream, LEVEL_OF[stream], "", text.decode(errors="replace"))
+        return Line(at_us, stream, LEVEL_OF[stream], "", text.decode("utf-8", "replace"))
 
     @property
-    def begun_us(self) -> int | None:
-        """When the oldest line without an end began."""
-        return min((at for at, _ in self._begun.values()), default=None)
+    def unfinished(self) -> bool:
+        """Whether there are lines that have no end yet."""
+        return bool(self._begun)
 
     def break_off(self, before_us: int | None = None) -> list[Line]:
         """Make lines of what has had no end since then, or of all that has none."""

@@ -242,18 +242,29 @@ class Lines:
         return len(data)
 
     def _take(self, pipe: _Pipe, pieces: Sequence[Piece]) -> None:
-        for index, piece in enumerate(pieces):
-            if piece.kind == frames.BEGIN:
-                pipe.about = _about(piece.data)
-            elif piece.kind == frames.END:
+        journal = None if pipe.about is None else self._journal(pipe.number, pipe.about)
+        shown: list[Line] = []
+        for index, (kind, at_us, data) in enumerate(pieces):
+            if journal is not None and kind in _STREAM_OF:  # nearly always
+                shown += journal.take(_STREAM_OF[kind], self._without_secrets(data), at_us)
+                continue
+            if journal is not None:
+                self._show(journal, shown)
+                shown = []
+            if kind == frames.BEGIN:
+                pipe.about = _about(data)
+            elif kind == frames.END:
                 pipe.about = None
-            elif piece.kind == frames.RAW:
+            elif kind == frames.LOG:
+                self._file_record(pipe, data, at_us)
+            elif kind == frames.RAW:
                 about = pipe.about or self._whose(pipe, pieces[index + 1 :])
-                self._file(pipe, about, pipe.stream, piece.data, time.time_ns() // 1000)
-            elif piece.kind == frames.LOG:
-                self._file_record(pipe, pipe.about, piece)
+                self._file(pipe, about, pipe.stream, data, time.time_ns() // 1000)
             else:
-                self._file(pipe, pipe.about, _STREAM_OF[piece.kind], piece.data, piece.at_us)
+                self._file(pipe, None, _STREAM_OF[kind], data, at_us)
+            journal = None if pipe.about is None else self._journal(pipe.number, pipe.about)
+        if journal is not None:
+            self._show(journal, shown)
 
     def _whose(self, pipe: _Pipe, following: Sequence[Piece]) -> About | None:
         """Of which attempt something is that was written past Python.
@@ -262,7 +273,7 @@ class Lines:
         read this while it ran; and it still runs, if the reports that have come in by now leave it so.
         """
         for piece in following:
-            if piece.kind == frames.END:
+            if piece.kind in {frames.BEGIN, frames.END}:
                 return _about(piece.data)
         self._hear(pipe.number)
         claim = self._running(pipe.number)
@@ -272,24 +283,21 @@ class Lines:
 
     def _file(self, pipe: _Pipe, about: About | None, stream: Stream, data: bytes, at_us: int) -> None:
         data = self._without_secrets(data)
-        if about is None:
-            if self._echo is not None:
-                self._echo.stray(1 if stream is Stream.STDOUT else 2, data)
-            return
-        journal = self._journal(pipe.number, about)
-        self._show(journal, journal.take(stream, data, at_us))
-        if self._look_at is None and journal.begun_us is not None:
-            self._look_at = time.monotonic() + PATIENCE
+        if about is not None:
+            journal = self._journal(pipe.number, about)
+            self._show(journal, journal.take(stream, data, at_us))
+        elif self._echo is not None:
+            self._echo.stray(1 if stream is Stream.STDOUT else 2, data)
 
-    def _file_record(self, pipe: _Pipe, about: About | None, piece: Piece) -> None:
-        level, logger, text = frames.unpack_record(piece.data)
-        texts = self._without_secrets(text).decode(errors="replace").split("\n")
-        lines = [Line(piece.at_us, Stream.LOG, level, logger, each) for each in texts]
-        if about is None:
+    def _file_record(self, pipe: _Pipe, data: bytes, at_us: int) -> None:
+        level, logger, text = frames.unpack_record(data)
+        text = self._without_secrets(text)
+        if pipe.about is None:
             if self._echo is not None:
-                self._echo.stray(2, b"".join(b"%b\n" % line.text.encode(errors="replace") for line in lines))
+                self._echo.stray(2, text + b"\n")
             return
-        journal = self._journal(pipe.number, about)
+        lines = [Line(at_us, Stream.LOG, level, logger, each) for each in text.decode(errors="replace").split("\n")]
+        journal = self._journal(pipe.number, pipe.about)
         for line in lines:
             journal.add(line)
         self._show(journal, lines)
@@ -301,11 +309,12 @@ class Lines:
             self._of.setdefault(number, set()).add(about.token)
         return journal
 
-    def _show(self, journal: Journal, lines: Iterable[Line]) -> None:
+    def _show(self, journal: Journal, lines: Sequence[Line]) -> None:
         self._fresh = True
-        if self._echo is not None:
-            for line in lines:
-                self._echo.line(line, journal.about)
+        if self._echo is not None and lines:
+            self._echo.lines(lines, journal.about)
+        if self._look_at is None and journal.unfinished:
+            self._look_at = time.monotonic() + PATIENCE
 
     def _without_secrets(self, data: bytes) -> bytes:
         for secret, instead in self._secrets:
@@ -318,9 +327,9 @@ class Lines:
         self._look_at = None
         before_us = time.time_ns() // 1000 - int(PATIENCE * 1e6)
         for journal in self._journals.values():
-            if journal.begun_us is not None:
+            if journal.unfinished:
                 self._show(journal, journal.break_off(before_us))
-                if journal.begun_us is not None:
+                if journal.unfinished:
                     self._look_at = now + PATIENCE / 2
 
     # Ends -----------------------------------------------------------------------------------------------------------
