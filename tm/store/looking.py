@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MOST_LEASES = 2000
 #: attempts at the head of a queue whose age is compared: what was put back or rung for again is not in order
 HEAD = 20
+#: the queue of callbacks (as in `lua/_callbacks.lua`)
+CALLBACKS = "tm-callbacks"
 #: events in the first part of what is read at once
 _BATCH = 500
 
@@ -194,7 +196,7 @@ class Looking:
             leader=_leader(leader),
             workers=self._workers({_text(name): int(at) for name, at in heard}),
             queues=self._queues(queues, {_text(name): int(at) for name, at in attended.items()}),
-            leases=tuple(_lease(_text(job), int(until)) for job, until in leases),
+            leases=tuple(found for job, until in leases if (found := _lease(_text(job), int(until))) is not None),
             running=int(running),
             suspended=pttl != -2,
             suspended_for_ms=pttl if pttl >= 0 else None,
@@ -246,18 +248,23 @@ class Looking:
         pipeline = self._redis.pipeline(transaction=False)
         for each in attempts:
             pipeline.hmget(self.keys.run(each.run), "plan", "graph", str(each.node))
-        found = pipeline.execute()
-        names = self._names({(plan, each.node) for (plan, _, _), each in zip(found, attempts, strict=True) if plan})
-        told = []
-        for (plan, graph, packed), each in zip(found, attempts, strict=True):
-            record, (task, queue) = read_record(packed), names.get((plan, each.node), ("", ""))
-            if plan is None or record is None or record.attempt != each.attempt or record.state != "running":
+        found = [(*_plan_of(plan), graph, packed) for plan, graph, packed in pipeline.execute()]
+        graphs = self._graphs({plan for plan, spot, _, _ in found if spot is not None})
+        nodes = {(plan, each.node) for (plan, spot, _, _), each in zip(found, attempts, strict=True) if spot is None}
+        names, told = self._names(nodes), []
+        for (plan, spot, graph, packed), each in zip(found, attempts, strict=True):
+            record = read_record(packed)
+            if not plan or record is None or record.attempt != each.attempt or record.state != "running":
                 continue
+            task, queue = names.get((plan, each.node), ("", ""))
+            run = each.run
+            if spot is not None:  # the id of a callback begins with the run and ends with what it tells of
+                task, queue, run = f"callback ({each.run.rpartition('_')[2]})", CALLBACKS, each.run.partition("_")[0]
             told.append(
                 WorkView(
                     worker=record.worker,
-                    run=each.run,
-                    graph=_text(graph),
+                    run=run,
+                    graph=_text(graph) if graph is not None else graphs.get(plan, ""),
                     task=task,
                     attempt=each.attempt,
                     queue=queue,
@@ -266,11 +273,20 @@ class Looking:
             )
         return told
 
-    def _names(self, nodes: set[tuple[bytes, int]]) -> dict[tuple[bytes, int], tuple[str, str]]:
+    def _graphs(self, plans: set[str]) -> dict[str, str]:
+        """The graphs of plans."""
+        if not plans:
+            return {}
+        wanted, pipeline = sorted(plans), self._redis.pipeline(transaction=False)
+        for plan in wanted:
+            pipeline.hget(self.keys.plan(plan), "graph")
+        return {plan: _text(graph) for plan, graph in zip(wanted, pipeline.execute(), strict=True) if graph is not None}
+
+    def _names(self, nodes: set[tuple[str, int]]) -> dict[tuple[str, int], tuple[str, str]]:
         """Task and queue of nodes of plans."""
         wanted, pipeline = sorted(nodes), self._redis.pipeline(transaction=False)
         for plan, node in wanted:
-            pipeline.hget(self.keys.plan(_text(plan)), str(node))
+            pipeline.hget(self.keys.plan(plan), str(node))
         found = zip(wanted, pipeline.execute(), strict=True)
         nodes_of = ((which, msgpack.unpackb(packed)) for which, packed in found if packed is not None)
         return {which: (str(node[0]), str(node[1])) for which, node in nodes_of}
@@ -323,9 +339,9 @@ class Looking:
         if not jobs:
             return None
         pipeline = self._redis.pipeline(transaction=False)
-        for job in jobs:
-            run, node, _ = split_job_id(job)
-            pipeline.hget(self.keys.run(run), str(node))
+        for parts in map(_split, jobs):
+            if parts is not None:
+                pipeline.hget(self.keys.run(parts[0]), str(parts[1]))
         records = [read_record(packed) for packed in pipeline.execute(raise_on_error=False)]
         return min((each.at_ms for each in records if each is not None and each.state == "queued"), default=None)
 
@@ -342,9 +358,22 @@ def _leader(stored: Mapping[bytes, bytes]) -> LeaderView | None:
     )
 
 
-def _lease(job: str, until_ms: int) -> LeaseView:
-    run, node, attempt = split_job_id(job)
-    return LeaseView(run=run, node=node, attempt=attempt, until_ms=until_ms)
+def _plan_of(stored: bytes | None) -> tuple[str, str | None]:
+    """The version of a plan, and of which node of it this is a callback."""
+    version, mark, spot = _text(stored or b"").partition("!")
+    return version, spot if mark else None
+
+
+def _split(job: str) -> tuple[str, int, int] | None:
+    try:
+        return split_job_id(job)
+    except ValueError:
+        return None  # somebody else's
+
+
+def _lease(job: str, until_ms: int) -> LeaseView | None:
+    parts = _split(job)
+    return None if parts is None else LeaseView(run=parts[0], node=parts[1], attempt=parts[2], until_ms=until_ms)
 
 
 def _text(value: Any) -> str:
