@@ -11,6 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from tm import codec
 from tm.clock import to_ms
 from tm.errors import RefusedError
 from tm.ids import tick_run_id
@@ -140,6 +141,7 @@ def run_backfill(
     most: int,
     by: str,
     force: bool = False,
+    params: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Start the runs of these ticks in this order, at most so many open at a time; yields each start and each end.
 
@@ -147,9 +149,9 @@ def run_backfill(
 
     Raises:
         RefusedError: the graph is paused, and `force` is not set.
-        TypeError: a root requires a param; scheduled runs have none.
+        TypeError: a root requires a param, which scheduled runs do not have, or takes none of the given.
     """
-    check_params(graph, info, {})
+    check_params(graph, info, params or {})
     if not force and (pause := pause_of(client, graph)):
         raise RefusedError(f"graph {graph!r} is {told(pause)}; `tm resume {graph}`, or --force")
     mine: dict[str, Tick] = {}
@@ -158,7 +160,7 @@ def run_backfill(
             continue
         while len(mine) >= most:
             yield _next_end(client, mine)
-        while not (run := _start(client, graph, info, tick, by=by, force=force)):
+        while not (run := _start(client, graph, info, tick, by=by, force=force, params=params)):
             if mine:
                 yield _next_end(client, mine)
             else:
@@ -183,23 +185,33 @@ def _wait_for_room(client: Client, graph: str) -> None:
         return
 
 
-def _start(client: Client, graph: str, info: Mapping[str, Any], tick: Tick, *, by: str, force: bool) -> str:
+def _start(
+    client: Client,
+    graph: str,
+    info: Mapping[str, Any],
+    tick: Tick,
+    *,
+    by: str,
+    force: bool,
+    params: Mapping[str, Any] | None,
+) -> str:
     """Start the run of one tick, and return its id; empty when the graph has no room for it."""
     most = 0 if force else int(info.get("max_active_runs") or 0)
     if tick.action is Action.REPAIR:
         if most and len(client.open_runs(graph)) >= most:
             return ""
         try:
-            planned = plan_retry(client, tick.last)
+            planned = plan_retry(client, tick.last, params=params)
         except RefusedError:
             pass  # its messages are gone: run all of it again
         else:
             return start_retry(client, planned, by=by, trigger=Trigger.BACKFILL)
     if tick.action is not Action.START:
-        afresh = plan_afresh(client, tick.last)
+        afresh = plan_afresh(client, tick.last, params=params)
         answer = start_afresh(client, afresh, trigger=Trigger.BACKFILL, most=most, force=force)
         return _id_of(graph, afresh.run, answer)
-    new = NewRun(id=tick.run, config=read_config(graph, info))
+    packed = codec.encode(dict(params), where="params") if params else b""
+    new = NewRun(id=tick.run, params=packed, config=read_config(graph, info))
     with asking(client):
         answer = client.store.trigger(
             str(info["version"]), new, Trigger.BACKFILL, tick_ms=to_ms(tick.at), most=most, force=force

@@ -120,10 +120,10 @@ def pause_of(client: Client, graph: str) -> Pause | None:
     return next((each for each in found if each is not None and each.ended_ms(now) is None), None)
 
 
-def refuse_if_paused(client: Client, graph: str) -> None:
-    """RefusedError while a graph is paused."""
-    if pause := pause_of(client, graph):
-        raise RefusedError(f"graph {graph!r} is {told(pause)}; `tm resume`, or start this run with --force")
+def note_of_pause(client: Client, graph: str) -> str:
+    """What to tell somebody who starts a run of a paused graph, which a pause does not keep them from; else empty."""
+    pause = pause_of(client, graph)
+    return f"graph {graph!r} is {told(pause)}; this run goes ahead all the same" if pause else ""
 
 
 def told(pause: Pause) -> str:
@@ -152,13 +152,13 @@ def trigger(
         tick: the instant the run stands for; it then has the id of that tick's run.
         run: an id of one's own, for callers that may repeat themselves.
         config: a copy of the graph's config file.
-        force: also when the graph is paused, or has as many open runs as it may have.
+        force: also when the graph has as many open runs as it may have, and, if it is not by hand, when it is paused.
         start: why, and of what it is a repeat; by default it is one by hand.
 
     Raises:
         NotFoundError: no scheduler knows the graph.
         TypeError: bad params.
-        RefusedError: paused, too many open runs, or the id is taken.
+        RefusedError: too many open runs, or the id is taken; paused, if it is not by hand.
     """
     info = known(client, graph)
     check_params(graph, info, params)

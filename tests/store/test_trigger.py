@@ -44,7 +44,15 @@ def test_an_id_is_used_once(stage: Stage) -> None:
     assert stage.snapshot() == before
 
 
-def test_a_paused_graph_starts_nothing_unless_forced(stage: Stage) -> None:
+def test_a_pause_does_not_keep_people_from_what_they_ask_for(stage: Stage) -> None:
+    stage.store.pause("g", by="me")
+    assert stage.store.trigger("v", NewRun(id="by-hand"), Trigger.MANUAL) is CREATED
+    stage.store.pause("", by="me")
+    assert stage.store.trigger("v", NewRun(id="again"), Trigger.MANUAL) is CREATED
+    assert stage.store.trigger("v", NewRun(id="full"), Trigger.MANUAL, most=2) is FULL
+
+
+def test_a_paused_graph_starts_no_past_tick_unless_forced(stage: Stage) -> None:
     stage.store.pause("g", by="me")
     assert trigger(stage) is PAUSED
     assert stage.store.open_runs() == []

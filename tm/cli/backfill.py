@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tm.cli.face import Face, pass_face
-from tm.cli.options import allowed, when, who
+from tm.cli.options import allowed, params_of, when, who
 from tm.states import RunState
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Examples:
   tm backfill etl --from 2026-11-01 --to 2026-11-07          # the ticks of that week that never ran
   tm backfill etl --from 2026-11-01 --to now --failed -y     # repair those whose last run did not succeed
+  tm backfill etl --from 2026-11-01 --to 2026-11-07 -p source=archive    # every run gets the param
   tm backfill etl.py:etl --from 2026-11-01 --to now --dry-run    # by the code of a file
 
 \b
@@ -38,6 +39,7 @@ manual, or too many ticks, 5 unreachable, 8 some succeeded and some did not, 130
 @click.option("--missing", "mode", flag_value="missing", default="missing", help="Ticks that never ran (the default).")
 @click.option("--failed", "mode", flag_value="failed", help="Ticks whose last run did not succeed; what did is kept.")
 @click.option("--all", "mode", flag_value="all", help="All ticks, from the beginning.")
+@click.option("-p", "--param", "params", metavar="KEY=VALUE", multiple=True, help="A param of every run; JSON or text.")
 @click.option("--reverse", is_flag=True, help="The latest tick first.")
 @click.option("--max-active", type=click.IntRange(1), default=4, show_default=True, help="Open at the same time.")
 @click.option("--force", is_flag=True, help="Also while the graph is paused, and beyond its max_active_runs.")
@@ -50,6 +52,7 @@ def backfill(
     start: str,
     end: str,
     mode: str,
+    params: tuple[str, ...],
     reverse: bool,
     max_active: int,
     force: bool,
@@ -64,7 +67,7 @@ def backfill(
     from tm.backfill import Action, Mode, plan_backfill, run_backfill
     from tm.requests import zone_of
 
-    client = face.client()
+    client, given = face.client(), params_of(params)
     name, info = _graph(face, client, graph)
     zone = zone_of(info)
     first, last = when(start, zone, "--from"), when(end, zone, "--to", last=True)
@@ -83,7 +86,7 @@ def backfill(
     interrupted = False
     progress = _Progress(face, len(todo), zone)
     try:
-        for step in run_backfill(client, name, info, todo, most=max_active, by=who(), force=force):
+        for step in run_backfill(client, name, info, todo, most=max_active, by=who(), force=force, params=given):
             runs[step.tick.run] = step.run
             if step.state is not RunState.QUEUED:
                 ends[step.tick.run] = step.state

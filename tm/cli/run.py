@@ -25,15 +25,13 @@ Examples:
   tm run etl.py --detach                # print the run's id and leave it to the stack that is running
 
 \b
-Exit codes: 0 success, 1 the run failed, 2 bad file or params, 3 no such graph, 4 refused: paused, or that
-tick has its run; 5 no server,
-7 cancelled, 124 --timeout has passed, 130 interrupted.
+Exit codes: 0 success, 1 the run failed, 2 bad file or params, 3 no such graph, 4 refused: that tick has its run;
+5 no server, 7 cancelled, 124 --timeout has passed, 130 interrupted.
 """
 )
 @click.argument("target", metavar="FILE[:GRAPH]")
 @click.option("-p", "--param", "params", metavar="KEY=VALUE", multiple=True, help="A param; JSON where it parses.")
 @click.option("--tick", metavar="TIME", help="The instant the run stands for, in the graph's zone unless it names one.")
-@click.option("--force", is_flag=True, help="Also while the graph is paused.")
 @click.option("--wait/--detach", default=True, show_default=True, help="Watch the run, or only start it.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop watching after so long.")
 @click.option("--processes", type=click.IntRange(1, 1024), help="Of a stack of its own (TM_PROCESSES).")
@@ -43,7 +41,6 @@ def run(
     target: str,
     params: tuple[str, ...],
     tick: str | None,
-    force: bool,
     wait: bool,
     timeout: float | None,
     processes: int | None,
@@ -55,7 +52,7 @@ def run(
     """
     from tm.cli.watch import follow
     from tm.loader import load, split_target
-    from tm.requests import refuse_if_paused
+    from tm.requests import note_of_pause
     from tm.wiring import has_server, open_client
 
     settings = face.settings(processes=processes)
@@ -73,8 +70,8 @@ def run(
     at = None if tick is None else when(tick, graph.timezone or settings.timezone, "--tick")
     if has_server(settings):
         client = open_client(settings)
-        if not force:
-            refuse_if_paused(client, graph.name)
+        if (note := note_of_pause(client, graph.name)) and not face.quiet:
+            print(f"tm: {note}", file=sys.stderr)
         return follow(face, client, graph, given, tick=at, wait=wait, timeout=timeout, own=False)
     if not wait:
         raise RefusedError(

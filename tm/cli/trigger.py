@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import click
 
@@ -19,8 +20,8 @@ Examples:
   id=$(tm -q trigger etl)                       # only the id
 
 \b
-Exit codes: 0 started (with --wait: it succeeded), 1 it failed, 2 bad params, 3 no such graph, 4 refused: paused, too
-many open runs, or there is a run of that id, 5 unreachable, 7 cancelled, 124 --timeout has passed.
+Exit codes: 0 started (with --wait: it succeeded), 1 it failed, 2 bad params, 3 no such graph, 4 refused: too many open
+runs, or there is a run of that id, 5 unreachable, 7 cancelled, 124 --timeout has passed.
 """
 )
 @click.argument("graph")
@@ -28,7 +29,7 @@ many open runs, or there is a run of that id, 5 unreachable, 7 cancelled, 124 --
 @click.option("--tick", metavar="TIME", help="The instant the run stands for, in the graph's zone unless it names one.")
 @click.option("--run-id", metavar="ID", help="An id of your own: letters, digits and -.")
 @click.option("--config", metavar="FILE", help="A copy of the graph's config, where its own path does not exist here.")
-@click.option("--force", is_flag=True, help="Also while it is paused or has its max_active_runs.")
+@click.option("--force", is_flag=True, help="Also while it has its max_active_runs.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended.")
 @click.option("--timeout", type=DURATION, metavar="DURATION", help="With --wait: at most so long.")
 @pass_face
@@ -45,9 +46,10 @@ def trigger(
 ) -> int:
     """Start a run of GRAPH on the cluster; its file is not needed here.
 
-    It runs in the version that the schedulers announced last. Prints the run's id.
+    It runs in the version that the schedulers announced last, also while GRAPH is paused: a pause ends ticks, not what
+    somebody asks for. Prints the run's id.
     """
-    from tm.requests import known, zone_of
+    from tm.requests import known, note_of_pause, zone_of
     from tm.requests import trigger as ask
 
     if run_id is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}", run_id):
@@ -58,6 +60,8 @@ def trigger(
         run = ask(client, graph, params_of(params), tick=at, run=run_id, config=config, force=force)
     except TypeError as error:
         raise click.UsageError(str(error)) from error
+    if (note := note_of_pause(client, graph)) and not face.quiet:
+        print(f"tm: {note}", file=sys.stderr)
     if wait:
         from tm.cli.ending import see_through
 

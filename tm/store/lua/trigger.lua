@@ -1,4 +1,5 @@
--- Start one run of a graph on request: by hand, or of a past tick. Unlike start it heeds pauses and the limit of open runs.
+-- Start one run of a graph on request: by hand, or of a past tick. Unlike start it heeds the limit of open runs, and, unless
+-- it is by hand, pauses: a pause ends what nobody asks for.
 -- KEYS  1 prefix
 -- ARGV  1 version   2 trigger   3 ms to keep a run that succeeded   4 ms to keep one that did not
 --       5 most open runs of the graph, 0 for any number   6 1 to start it whatever is paused or open
@@ -14,7 +15,7 @@ return function(c, args)
     if args[7] == '' then error({ err = 'ERR a run without an id' }) end
     if redis.call('EXISTS', run_key(c, args[7])) == 1 then return 0 end
     if args[6] ~= '1' then
-        if pause_of(c, plan.graph) then return -1 end
+        if args[2] ~= 'manual' and pause_of(c, plan.graph) then return -1 end
         if most > 0 and redis.call('ZCARD', open_key(c, plan.graph)) >= most then return -2 end
     end
     create_run(c, plan, args[1], { run = args[7], params = args[9], config = args[10], trigger = args[2], tick = args[8],
