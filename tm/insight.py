@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: runs and events of which something is read at most
 MOST_RUNS = 10_000
 #: queued and running tasks of a run whose place or lease is asked for; with more, the first ones stand for them
-MOST_TASKS = 100
+MOST_TASKS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ class Insight:
     def of_run(self, run: RunInfo, task: str | None = None, *, plan: Plan | None = None) -> Reason:
         """Why a run or one task of it is as it is."""
         plan = plan or self.plan(run.version)
-        known = self.known(run)
+        known = self.known(run, task)
         if task is None:
             return reasons.of_run(run, plan, known)
         return reasons.of_task(run, self.task(run, plan, task), plan, known)
@@ -223,8 +223,8 @@ class Insight:
         with reaching(self._lookup.where):
             return self._store.plan(version)
 
-    def known(self, run: RunInfo | None = None) -> Known:
-        """What goes on at the server, and where the open tasks of a run stand."""
+    def known(self, run: RunInfo | None = None, task: str | None = None) -> Known:
+        """What goes on at the server, and where the open tasks of a run stand, or one of them and some others."""
         if self._store is None:
             return Known(words=Words(now=datetime.now(UTC), zone=self._zone), held=False)
         with reaching(self._lookup.where):
@@ -238,15 +238,15 @@ class Insight:
             plan = self._store.plan(run.version)
             nodes = {node.name: (index, node) for index, node in enumerate(plan.tasks)} if plan else {}
             places, leases = {}, {}
-            for task in _first(run, TaskState.QUEUED):
-                if task.name in nodes:
-                    index, node = nodes[task.name]
-                    places[task.name] = self._store.place(node.queue, job_id(run.id, index, _number(task)))
-            for task in _first(run, TaskState.RUNNING):
-                if task.name in nodes:
-                    until = self._store.lease_ms(job_id(run.id, nodes[task.name][0], _number(task)))
+            for each in _some(run, TaskState.QUEUED, task):
+                if each.name in nodes:
+                    index, node = nodes[each.name]
+                    places[each.name] = self._store.place(node.queue, job_id(run.id, index, _number(each)))
+            for each in _some(run, TaskState.RUNNING, task):
+                if each.name in nodes:
+                    until = self._store.lease_ms(job_id(run.id, nodes[each.name][0], _number(each)))
                     if until is not None:
-                        leases[task.name] = from_ms(until)
+                        leases[each.name] = from_ms(until)
             return Known(words=words, scene=scene, places=places, leases=leases, busy=self.busy(scene))
 
     def busy(self, scene: Scene) -> list[Busy]:
@@ -316,8 +316,9 @@ def pause_of(pauses: Mapping[str, Pause], graph: str, now_ms: int) -> Pause | No
     return next((each for each in found if each is not None and each.ended_ms(now_ms) is None), None)
 
 
-def _first(run: RunInfo, state: TaskState) -> list[TaskInfo]:
-    return [task for task in run.tasks if task.state is state][:MOST_TASKS]
+def _some(run: RunInfo, state: TaskState, wanted: str | None) -> list[TaskInfo]:
+    found = [task for task in run.tasks if task.state is state]
+    return sorted(found, key=lambda task: task.name != wanted)[:MOST_TASKS]
 
 
 def _number(task: TaskInfo) -> int:

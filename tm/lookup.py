@@ -141,10 +141,8 @@ class Lookup:
         """How many living workers have loaded a graph."""
         if self._store is None:
             return 0
-        server, keys = self._store.client, self._store.keys
         with reaching(self._where):
-            offers = server.scan_iter(match=keys.offers("*"), count=1000)
-            return sum(bool(server.sismember(offer, graph)) for offer in offers)
+            return sum(graph in worker.graphs for worker in self._store.scene().workers if worker.alive)
 
     def states(self, runs: Sequence[str]) -> dict[str, RunState]:
         """The states of those of these runs (whole ids) that anybody knows."""

@@ -177,7 +177,9 @@ def from_rows(
                 reason=task.reason,
                 attempts=tuple(
                     sorted(
-                        (_attempt(each) for each in attempts if each.node == task.node), key=lambda each: each.number
+                        (_attempt(each) for each in attempts if each.node == task.node),
+                        # a late report that was rejected comes before the one that counts
+                        key=lambda each: (each.number, each.outcome is not Outcome.REJECTED),
                     )
                 ),
             )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgpack
+
 from tests.store.stage import DIAMOND, LEASE, NOON, SINGLE, plan
 from tm.states import Outcome, TaskState
 from tm.store.looking import LeaseView, Place, Position, WorkView, read_record
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.store.stage import Stage
 
 
@@ -110,3 +114,28 @@ def test_a_reader_of_events_knows_how_many_it_missed(stage: Stage) -> None:
     [(_, event)], there, missed = stage.store.follow(here, 1)
     assert (event.run, missed) == ("r4", 1)
     assert there.added == here.added + 2
+
+
+def test_an_attempt_behind_very_many_others_is_not_searched_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tm.store.looking.MOST_BELLS", 2)
+    one = plan(SINGLE)
+    for number in range(3):
+        stage.start(one, f"r{number}")
+    stage.client.lrem(stage.keys.bell("default"), 1, stage.keys.rq_id("r1_0_1"))
+    assert stage.store.place("default", "r1_0_1") == Place(ahead=1, bell=False)
+    stage.start(one, "r3")
+    assert stage.store.place("default", "r1_0_1") == Place(ahead=1, bell=True)
+
+
+def test_callbacks_are_told_as_what_they_are(stage: Stage) -> None:
+    import tm.callbacks
+    from tm.store.looking import CALLBACKS
+
+    assert tm.callbacks.QUEUE == CALLBACKS
+    shape = plan(SINGLE, graph="g")
+    stage.start(shape)
+    version = f"{shape.version}!0"
+    record = ["running", 1, "t", 0, 0, NOON, "w", NOON]
+    stage.client.hset(stage.keys.run("r_0_1_success"), mapping={"plan": version, "0": msgpack.packb(record)})
+    [told] = stage.store.at_work([LeaseView(run="r_0_1_success", node=0, attempt=1, until_ms=NOON)])
+    assert (told.run, told.graph, told.task, told.queue) == ("r", "g", "callback (success)", CALLBACKS)

@@ -9,6 +9,7 @@ import click
 
 from tm.cli.face import Face, pass_face
 from tm.clock import from_ms
+from tm.store.looking import CALLBACKS
 from tm.words import rough, shorten
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _row(worker: WorkerView, crew: Crew, render: Render) -> list[str]:
         worker.about.get("pid", ""),
         render.clock(started, now=words.now) if started else "",
         f"{len(busy)}/{worker.about.get('processes', '?')}",
-        ",".join(worker.queues),
+        ",".join(queue for queue in worker.queues if queue != CALLBACKS),
         words.away(from_ms(worker.seen_ms)),
         doing,
     ]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: leases that are looked at, at most; more are counted, not named
 MOST_LEASES = 2000
+#: doorbells that are searched for one; among more it is taken for granted
+MOST_BELLS = 10_000
 #: attempts at the head of a queue whose age is compared: what was put back or rung for again is not in order
 HEAD = 20
 #: the queue of callbacks (as in `lua/_callbacks.lua`)
@@ -207,9 +209,12 @@ class Looking:
         """Where a queued attempt stands in its queue."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.zrank(self.keys.queued(queue), job)
-        pipeline.lpos(self.keys.bell(queue), self.keys.rq_id(job))
-        ahead, bell = pipeline.execute(raise_on_error=False)  # RQ's list may hold something else
-        return Place(ahead=ahead if isinstance(ahead, int) else None, bell=isinstance(bell, int))
+        pipeline.llen(self.keys.bell(queue))
+        ahead, bells = pipeline.execute(raise_on_error=False)  # RQ's list may hold something else
+        bell: Any = 0
+        if isinstance(bells, int) and bells <= MOST_BELLS:  # to search more takes the server more than a millisecond
+            bell = self._redis.lpos(self.keys.bell(queue), self.keys.rq_id(job))
+        return Place(ahead=ahead if isinstance(ahead, int) else None, bell=bell is not None)
 
     def lease_ms(self, job: str) -> int | None:
         """When the lease of a running attempt ends."""
