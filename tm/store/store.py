@@ -166,10 +166,12 @@ class Store(Looking):
 
     def _start(self, plan: Plan, calls: Sequence[tuple[Any, ...]]) -> list[bool]:
         while True:
-            pipeline = self._redis.pipeline(transaction=False)
-            for args in calls:
-                self._library.queue(pipeline, "start", self.prefix, *args)
             try:
+                if len(calls) == 1:  # a pipeline takes the client 20 us more
+                    return [created == 1 for created in self._call("start", *calls[0])]
+                pipeline = self._redis.pipeline(transaction=False)
+                for args in calls:
+                    self._library.queue(pipeline, "start", self.prefix, *args)
                 return [created == 1 for answers in pipeline.execute() for created in answers]
             except redis.exceptions.ResponseError as error:
                 if not _is_unknown(error):
@@ -252,7 +254,10 @@ class Store(Looking):
         grant = _grant(reply)
         for index, claim in enumerate(grant.claims):
             if claim.task == CALLBACK:
-                grant.claims[index] = replace(claim, timeout=self._callback_timeout)
+                told = msgpack.unpackb(claim.params, raw=True)
+                kind, run, of = (_text(told[name]) for name in (b"kind", b"run", b"task"))
+                name = f"!on_{kind}({of if told[b'scope'] == b'task' else ''})"
+                grant.claims[index] = replace(claim, run=run, task=name, timeout=self._callback_timeout)
         return grant
 
     def beat(self, lease_ms: int, held: Sequence[tuple[str, str]]) -> list[Beat | Grace]:
