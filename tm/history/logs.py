@@ -34,7 +34,7 @@ class LogBook(Database):
             for first in range(0, len(ids), 500):
                 found = connection.execute(select(runs.c.id).where(runs.c.id.in_(ids[first : first + 500])))
                 known |= set(found.scalars())
-            rows = {chunk.key: _row(chunk) for chunk in chunks if chunk.run in known}
+            rows = {(chunk.run, chunk.key): _row(chunk) for chunk in chunks if chunk.run in known}
             upsert(connection, log_chunks, rows.values(), {})
             return sum(chunk.run not in known for chunk in chunks)
 
