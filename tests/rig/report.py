@@ -33,6 +33,21 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def caption(lines: list[dict[str, Any]]) -> str:
+    """What was played, in a sentence."""
+    seeds = sorted({each["seed"] for each in lines})
+    full = all(each.get("full") for each in lines)
+    soaks = sorted((each["minutes"] for each in lines if each.get("minutes")), reverse=True)
+    played = f"{len({(each['fault'], each['test']) for each in lines})} tests of faults"
+    size = "in full size" if full else "in the size of `make test`"
+    which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"one seed ({seeds[0]})"
+    soaked = f", soaks of {' and '.join(f'{each:g}' for each in soaks)} min" if soaks else ""
+    hours = sum(each["seconds"] for each in lines) / 3600
+    broken = sum(not each["held"] for each in lines)
+    verdict = "all held" if not broken else f"**{broken} did not hold**"
+    return f"{played}, {which}, {size}{soaked}; {hours:.1f} hours; {verdict}."
+
+
 def main(arguments: list[str]) -> None:
     source = Path(arguments[0])
     document = Path(arguments[1]) if len(arguments) > 1 else DOCUMENT
@@ -40,7 +55,7 @@ def main(arguments: list[str]) -> None:
     text = document.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    document.write_text(f"{before}{BEGIN}\n{table(lines)}\n{END}{after}")
+    document.write_text(f"{before}{BEGIN}\n{caption(lines)}\n\n{table(lines)}\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class Fault:
     name: str
     seed: int
     full: bool = FULL
+    minutes: float = 0.0  #: that a soak took
     struck: list[str] = field(default_factory=list)
     recoveries: dict[str, float] = field(default_factory=dict)
 
@@ -85,6 +86,8 @@ def fault(request: pytest.FixtureRequest, seed: int) -> Iterator[Fault]:
             "test": match[2].replace("_", " "),
             "seed": seed,
             "held": not failed and bool(fault.struck),
+            "full": fault.full,
+            "minutes": fault.minutes,
             "struck": fault.struck[:3],
             "times": len(fault.struck),
             "recoveries": {what: round(seconds, 2) for what, seconds in fault.recoveries.items()},

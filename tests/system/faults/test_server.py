@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from tests.rig.checker import repeats
-from tests.rig.cluster import GRAPHS, TICKING, Cluster, Profile
+from tests.rig.cluster import GRAPHS, REAL, TICKING, Cluster, Profile
 from tests.rig.proxy import BLACK_HOLE, Rules
 from tests.system.conftest import sweep_only
 from tests.waiting import wait_for
@@ -79,22 +79,33 @@ def test_f18_f19_the_server_is_killed_under_load_and_comes_back(
 ) -> None:
     """With `always` nothing that was acknowledged is missing; with `everysec` work may repeat, runs do not."""
     cluster = own(persist=True, options={"appendfsync": fsync}).up(workers=3, schedulers=2)
-    for _ in range(fault.size(2, 20)):
+    kill_the_server(cluster, fault, fault.size(2, 20), fsync)
+    evidence = cluster.judge(rolled_back=fsync != "always")
+    print(f"{repeats(evidence)} bodies ran again")
+    if fsync == "always":
+        assert repeats(evidence) == len(
+            [each for each in evidence.attempts if each.outcome == "rejected"]
+        ) or not reaped(list(evidence.events))
+
+
+@sweep_only
+def test_f18_with_the_real_lease_work_goes_on_as_soon(own: Callable[..., Cluster], fault: Fault) -> None:
+    cluster = own(profile=REAL, persist=True, options={"appendfsync": "always"}).up(workers=3, schedulers=2)
+    kill_the_server(cluster, fault, 5, "always, lease 30 s")
+    cluster.judge()
+
+
+def kill_the_server(cluster: Cluster, fault: Fault, times: int, how: str) -> None:
+    """SIGKILL under load, again and again; a new run goes through soon after each start."""
+    for _ in range(times):
         load(cluster, 12)
         time.sleep(cluster.random.uniform(0.05, 0.5))
         cluster.server.kill()
-        fault.mark(f"SIGKILL to the server, {fsync}")
+        fault.mark(f"SIGKILL to the server, {how}")
         time.sleep(cluster.random.uniform(0, 1.0))
         cluster.server.start()
         back_to_work(cluster, fault, time.monotonic())
     cluster.settle()
-    lossless = fsync == "always"
-    evidence = cluster.judge(rolled_back=not lossless)
-    print(f"{repeats(evidence)} bodies ran again")
-    if lossless:
-        assert repeats(evidence) == len(
-            [each for each in evidence.attempts if each.outcome == "rejected"]
-        ) or not reaped(list(evidence.events))
 
 
 def test_f20_a_server_that_loads_slowly_is_away_not_broken(own: Callable[..., Cluster], fault: Fault) -> None:

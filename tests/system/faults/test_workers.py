@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.rig.cluster import GRAPHS, ROOT, Cluster, gone
+from tests.rig.cluster import GRAPHS, REAL, ROOT, Cluster, gone
+from tests.system.conftest import sweep_only
 from tests.waiting import wait_for
 from tm.events import AttemptEnded
 
@@ -29,6 +30,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 MISBEHAVING = ROOT / "tests/rig/misbehaving.py"
 #: RELIABILITY.md 2.5: killed to next attempt queued, with a lease of 3 s; of an executor alone
 WORKER_KILLED, EXECUTOR_KILLED = 5.0, 2.0
+#: the same with the real lease of 30 s
+WORKER_KILLED_REAL = 35.0
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,21 @@ def test_f03_an_executor_is_killed_at_any_time(cluster: Cluster, fault: Fault) -
 
 @pytest.mark.parametrize("whole_group", [True, False], ids=["group", "parent"])
 def test_f04_f05_a_worker_is_killed_and_its_tasks_go_with_it(cluster: Cluster, fault: Fault, whole_group: bool) -> None:
+    kill_a_holder(cluster, fault, whole_group, "worker killed to next attempt queued", WORKER_KILLED)
+
+
+@sweep_only
+@pytest.mark.parametrize("whole_group", [True, False], ids=["group", "parent"])
+def test_f04_f05_with_the_real_lease_the_next_attempt_is_queued_within_35_s(
+    own: Callable[..., Cluster], fault: Fault, whole_group: bool
+) -> None:
+    cluster = own(profile=REAL).up(workers=3, schedulers=2)
+    what = "worker killed to next attempt queued (lease 30 s)"
+    kill_a_holder(cluster, fault, whole_group, what, WORKER_KILLED_REAL)
+
+
+def kill_a_holder(cluster: Cluster, fault: Fault, whole_group: bool, what: str, within: float) -> None:
+    """Kill a worker while three tasks run; those it held are queued again in time, and nothing of it is left."""
     cluster.steady()
     runs = [cluster.submit("long", seconds=2.0) for _ in range(3)]
     first = [cluster.begun(run, "sleeps")[0] for run in runs]
@@ -132,8 +150,9 @@ def test_f04_f05_a_worker_is_killed_and_its_tasks_go_with_it(cluster: Cluster, f
     wait_for(lambda: all(map(gone, family)), "nursery and executors to be gone", 5)
     fault.recovered("last descendant gone", time.monotonic() - at, 1.0)
     for line in mine:
-        seen = cluster.tap.wait_for(attempt_of(line.run, "lost", 1), f"{line.run} to be declared lost")
-        fault.recovered("worker killed to next attempt queued", seen - at, WORKER_KILLED)
+        lost = attempt_of(line.run, "lost", 1)
+        seen = cluster.tap.wait_for(lost, f"{line.run} to be declared lost", within + 10)
+        fault.recovered(what, seen - at, within)
     cluster.settle()
     cluster.judge()
 
