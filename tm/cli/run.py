@@ -22,16 +22,20 @@ if TYPE_CHECKING:
 Examples:
   tm run etl.py                         # the one graph of the file, watched until it has ended
   tm run etl.py:report -p day=monday -p 'limits={"rows": 10}'
+  tm run etl.py --only load -p extract='{"rows": 3}'    # one task alone; its parents' messages are params
   tm run etl.py --detach                # print the run's id and leave it to the stack that is running
 
 \b
-Exit codes: 0 success, 1 the run failed, 2 bad file or params, 3 no such graph, 4 refused: that tick has its run;
-5 no server, 7 cancelled, 124 --timeout has passed, 130 interrupted.
+Exit codes: 0 success, 1 the run failed, 2 bad file or params, 3 no such graph, 4 refused: that tick has its run,
+or --only lacks a parent; 5 no server, 7 cancelled, 124 --timeout has passed, 130 interrupted.
 """
 )
 @click.argument("target", metavar="FILE[:GRAPH]")
 @click.option("-p", "--param", "params", metavar="KEY=VALUE", multiple=True, help="A param; JSON where it parses.")
 @click.option("--tick", metavar="TIME", help="The instant the run stands for, in the graph's zone unless it names one.")
+@click.option(
+    "--only", metavar="TASK", multiple=True, help="TASK and nothing else; what its parents send is given by -p."
+)
 @click.option("--wait/--detach", default=True, show_default=True, help="Watch the run, or only start it.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop watching after so long.")
 @click.option("--processes", type=click.IntRange(1, 1024), help="Of a stack of its own (TM_PROCESSES).")
@@ -41,6 +45,7 @@ def run(
     target: str,
     params: tuple[str, ...],
     tick: str | None,
+    only: tuple[str, ...],
     wait: bool,
     timeout: float | None,
     processes: int | None,
@@ -63,6 +68,10 @@ def run(
     ):  # what the file prints is no part of the document
         loaded = load(file)
     graph = _pick(loaded, file, name)
+    if only:
+        from tm.parts import part_of
+
+        graph = part_of(graph, only)
     try:
         graph.bind(given)
     except TypeError as error:
