@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 #: the queue in which callbacks wait for a worker; `lua/_callbacks.lua` knows these two as well
 QUEUE = "tm-callbacks"
-#: what the claim of a callback has in the place of a task's name
+#: what the claim of a callback has in the place of a task's name, as it comes from the server
 MARK = "!callback"
+#: what it begins with for workers, which read `!on_failure(load)`; no name of a task does
+SIGN = "!"
 
 
 @dataclass(frozen=True, slots=True)

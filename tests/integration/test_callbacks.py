@@ -12,6 +12,7 @@ import psutil
 from tests.waiting import wait_for
 from tm.events import CallbackEnded
 from tm.states import RunState, TaskState
+from tm.store.logs import LogStream
 
 if TYPE_CHECKING:
     from tests.workers import Site
@@ -57,8 +58,9 @@ def test_successes_retries_and_failures_are_told_with_all_that_is_known(site: Si
     run = site.start("told", n=3)
     site.ended(run)
     seen = {each["id"]: each for each in all_told(site, 4)}
-    assert set(seen) == {f"{run}_0_1_retry", f"{run}_0_2_success", f"{run}_1_1_failure", f"{run}_failure"}
-    retry, success, failure, of_run = seen.values()
+    ids = [f"{run}_0_1_retry", f"{run}_0_2_success", f"{run}_1_1_failure", f"{run}_failure"]
+    assert sorted(seen) == sorted(ids)
+    retry, success, failure, of_run = (seen[each] for each in ids)
     assert (retry["error"]["type"], retry["error"]["message"]) == ("ValueError", "at first")
     assert "raise ValueError" in retry["error"]["traceback"]
     assert retry["next_attempt_at"] >= retry["at"]
@@ -183,3 +185,22 @@ def test_a_worker_takes_callbacks_whatever_its_queues_and_before_other_work(site
     site.worker("--queue", "slow", "--processes", "1")
     site.ended(again)
     assert all_told(site, 2)[1]["run"] == again
+
+
+def test_what_a_callback_prints_belongs_to_the_run_it_is_told_of(site: Site) -> None:
+    site.write("""
+        def say(event): print("told of", event.value)
+        @task(on_success=say)
+        def fine(): return 7
+        graph = Graph("fine")
+        graph.add_edges([fine])
+    """)
+    site.worker("--processes", "1")
+    run = site.start("fine")
+    wait_for(lambda: len(ended(site)) == 1, "the callback to be called")
+    stream = LogStream(site.store)
+
+    def lines() -> list[tuple[str, str]]:
+        return [(chunk.task, line.text) for _, chunk in stream.of_run(run) for line in chunk.lines()]
+
+    wait_for(lambda: lines() == [("!on_success(fine)", "told of 7")], "the line to be filed with the run")

@@ -51,7 +51,8 @@ def test_a_success_is_told_with_the_value_and_what_the_run_was_started_with(stag
     stage.finish(claim, value=b"\x07", ms=200)
     stage.later(5)
     of_task, of_run = take_callbacks(stage)
-    assert (of_task.task, of_task.graph, of_task.version) == (callbacks.MARK, "g", claim.version)
+    assert (of_task.task, of_task.graph, of_task.run) == ("!on_success(only)", "g", "r")
+    assert (of_run.task, of_run.version) == ("!on_success()", claim.version)
     assert of_task.inputs == of_run.inputs == [("value", b"\x07")]
     assert told(of_task) == {
         "id": "r_0_1_success", "kind": "success", "scope": "task", "run": "r", "graph": "g", "task": "only", "attempt": 1,
@@ -210,7 +211,7 @@ def test_a_lost_reply_is_repeated_with_the_same_callbacks_and_a_late_report_is_t
     stage.store.reap()
     before = len(stage.events())
     assert stage.finish(claim)[0].kind == -1
-    stage.client.delete(stage.keys.run(claim.run))
+    stage.client.delete(stage.keys.run(told(claim)["id"]))
     assert stage.finish(claim)[0].kind == -1
     assert len(stage.events()) == before
 

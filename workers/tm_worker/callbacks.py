@@ -9,14 +9,16 @@ import msgpack
 from tm import callbacks, codec
 from tm.callbacks import CallbackError, CallbackEvent
 from tm.clock import from_ms
-from tm.errors import CodecError, TaskmasterError
+from tm.errors import CodecError, SpillError, TaskmasterError
 from tm.runinfo import read_error
+from tm.spill import fetch
 from tm_worker.faults import describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tm.graph import Graph
+    from tm.spill import Spill
 
 
 class UnknownCallbackError(TaskmasterError):
@@ -24,11 +26,16 @@ class UnknownCallbackError(TaskmasterError):
 
 
 def tell(
-    graphs: Mapping[str, Graph], graph: str, packed: bytes, inputs: Sequence[Any], delivery: int
+    graphs: Mapping[str, Graph],
+    graph: str,
+    packed: bytes,
+    inputs: Sequence[Any],
+    delivery: int,
+    spill: Spill | None = None,
 ) -> tuple[bool, bytes, bytes, bool]:
     """Call the functions that a claim is about; returns what a task would: success, value, error, no retry."""
     try:
-        event = read(packed, inputs, delivery)
+        event = read(packed, inputs, delivery, spill)
         functions = _functions(graphs[graph], event)
         failed = callbacks.call(functions, event)
     except BaseException as error:  # noqa: BLE001 - as in a task: nothing a callback does ends the executor
@@ -50,7 +57,7 @@ def _functions(graph: Graph, event: CallbackEvent) -> tuple[callbacks.Callback, 
     return found[event.kind]
 
 
-def read(packed: bytes, inputs: Sequence[Any], delivery: int) -> CallbackEvent:
+def read(packed: bytes, inputs: Sequence[Any], delivery: int, spill: Spill | None = None) -> CallbackEvent:
     """The event as the server packed it, and the value that came with it."""
     told = {key.decode(): value for key, value in msgpack.unpackb(packed, raw=True).items()}
     text = {key: value.decode("utf-8", "replace") for key, value in told.items() if isinstance(value, bytes)}
@@ -67,7 +74,7 @@ def read(packed: bytes, inputs: Sequence[Any], delivery: int) -> CallbackEvent:
         state=text["state"],
         reason=text["reason"],
         error=None if error is None else CallbackError(error.type, error.message, error.traceback),
-        value=_value(inputs),
+        value=_value(inputs, spill),
         seconds=None if ms < 0 else ms / 1000,
         tick=None if tick < 0 else from_ms(tick),
         params=codec.decode(told["params"]) if told["params"] else {},
@@ -78,8 +85,8 @@ def read(packed: bytes, inputs: Sequence[Any], delivery: int) -> CallbackEvent:
     )
 
 
-def _value(inputs: Sequence[Any]) -> Any:
+def _value(inputs: Sequence[Any], spill: Spill | None) -> Any:
     try:
-        return codec.decode(inputs[0][1]) if inputs else None
-    except CodecError:
+        return codec.decode(fetch(spill, inputs[0][1])) if inputs else None
+    except (CodecError, SpillError):
         return None

@@ -96,8 +96,8 @@ class Executor:
     def _run(self, claim: list[Any]) -> tuple[bool, bytes, bytes, bool]:
         """Run one attempt. Returns success, value, error (of a success: why it was skipped), and whether to retry."""
         _, token, run, graph, name, attempt, tick_ms, params, config, inputs, timeout, ends_ms = claim
-        if name == callbacks.MARK:
-            return tell(self.graphs, graph, params, inputs, attempt)
+        if name.startswith(callbacks.SIGN):
+            return tell(self.graphs, graph, params, inputs, attempt, self.spill)
         task: AnyTask | None = None
         try:
             task = self._task(graph, name)
