@@ -89,15 +89,15 @@ def test_the_watch_looks_once_a_second_at_what_runs() -> None:
     for number, pid in enumerate(sizes, 1):
         watch.born(number, pid)
     watch.died(3)
-    assert watch.next_time([]) is None
-    assert watch.beyond([1, 2, 3], 100.0) == {2: 50 * MIB}
-    assert watch.next_time([1]) == 100.0 + WATCH_EVERY
-    assert watch.beyond([2], 100.0 + WATCH_EVERY / 2) == {}
-    assert watch.beyond([1], 100.0 + WATCH_EVERY) == {}
+    assert watch.next_time(lambda: []) is None
+    assert watch.beyond(lambda: [1, 2, 3], 100.0) == {2: 50 * MIB}
+    assert watch.next_time(lambda: [1]) == 100.0 + WATCH_EVERY
+    assert watch.beyond(lambda: [2], 100.0 + WATCH_EVERY / 2) == {}
+    assert watch.beyond(lambda: [1], 100.0 + WATCH_EVERY) == {}
 
 
 def test_a_watch_without_a_limit_never_wakes_anybody() -> None:
     watch = Watch(None, measure=lambda pid: pytest.fail("it looked"))
     watch.born(1, os.getpid())
-    assert watch.next_time([1]) is None
-    assert watch.beyond([1], 100.0) == {}
+    assert watch.next_time(lambda: [1]) is None
+    assert watch.beyond(lambda: [1], 100.0) == {}

@@ -136,7 +136,7 @@ class Loop:
             self._exchange.next_time(now),
             self._lines.next_time(),
             self._bell.overdue_at(),
-            self._watch_memory.next_time(self._supervisor.running()),
+            self._watch_memory.next_time(self._supervisor.running),
             self._give_up_at if self._supervisor.finished else None,
         ]
         known = [each for each in times if each is not None]
@@ -210,7 +210,7 @@ class Loop:
 
     def _look_at_memory(self, now: float) -> None:
         limit = self._watch_memory.limit
-        for number, size in self._watch_memory.beyond(self._supervisor.running(), now).items():
+        for number, size in self._watch_memory.beyond(self._supervisor.running, now).items():
             log.warning("an attempt takes too much memory and is ended", mib=size >> 20, limit=(limit or 0) >> 20)
             self._carry_out(self._supervisor.too_large(number, size, limit or 0, now))
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tm import children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 #: milliseconds an attempt takes at least to be worth a look: who ends sooner cannot have touched much memory
 WORTH_A_LOOK = 1
@@ -90,16 +90,16 @@ class Watch:
         """It is gone, and its pid may be somebody else's soon."""
         self._pids.pop(number, None)
 
-    def next_time(self, running: Iterable[int]) -> float | None:
-        """When `beyond` wants to be asked."""
-        return self._look_at if self.limit is not None and any(True for _ in running) else None
+    def next_time(self, running: Callable[[], Sequence[int]]) -> float | None:
+        """When `beyond` wants to be asked; `running` tells the executors that run something."""
+        return self._look_at if self.limit is not None and running() else None
 
-    def beyond(self, running: Iterable[int], now: float) -> Mapping[int, int]:
+    def beyond(self, running: Callable[[], Sequence[int]], now: float) -> Mapping[int, int]:
         """Of the executors that run something, those beyond the limit, and how many bytes they hold."""
         if self.limit is None or now < self._look_at:
             return {}
         self._look_at = now + WATCH_EVERY
-        held = {number: self._measure(self._pids[number]) for number in running if number in self._pids}
+        held = {number: self._measure(self._pids[number]) for number in running() if number in self._pids}
         return {number: size for number, size in held.items() if size > self.limit}
 
 
