@@ -89,7 +89,7 @@ def test_the_watch_looks_once_a_second_at_what_runs() -> None:
     for number, pid in enumerate(sizes, 1):
         watch.born(number, pid)
     watch.died(3)
-    assert watch.next_time(lambda: []) is None
+    assert watch.next_time(list) is None
     assert watch.beyond(lambda: [1, 2, 3], 100.0) == {2: 50 * MIB}
     assert watch.next_time(lambda: [1]) == 100.0 + WATCH_EVERY
     assert watch.beyond(lambda: [2], 100.0 + WATCH_EVERY / 2) == {}
