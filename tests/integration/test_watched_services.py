@@ -222,6 +222,40 @@ def test_a_server_that_is_gone_makes_services_unready_but_not_unhealthy(place):
         assert back == [1]
 
 
+def test_results_that_wait_for_the_server_are_seen_to_wait(place):
+    place.file.write_text(
+        GRAPHS
+        + f"""
+import pathlib, time
+@task()
+def long():
+    pathlib.Path({str(place.home / "began")!r}).touch()
+    while not pathlib.Path({str(place.home / "go")!r}).exists():
+        time.sleep(0.01)
+
+lasting = Graph("lasting")
+lasting.add_edges(long)
+"""
+    )
+    worker = place.service("tm_worker", TM_LEASE="60")
+    wait_for(worker.is_ready, "the worker to be ready")
+    place.start("lasting")
+    wait_for((place.home / "began").exists, "the task to begin")
+    busy = worker.metrics()
+    assert busy["taskmaster_worker_claims",] == busy["taskmaster_worker_executors", "busy"] == 1
+    place.server.kill()
+    (place.home / "go").touch()
+    wait_for(lambda: worker.metrics()["taskmaster_worker_reports_spooled",] == 1, "the result to be on disk", 20)
+    waiting = worker.metrics()
+    assert waiting["taskmaster_worker_reports_waiting",] == 1
+    assert waiting["taskmaster_worker_claims",] == 0
+    assert ("taskmaster_worker_attempts_total", "lasting", "success", "long") not in waiting
+    place.server.start()
+    delivered = ("taskmaster_worker_attempts_total", "lasting", "success", "long")
+    wait_for(lambda: worker.metrics().get(delivered) == 1, "the result to be delivered", 30)
+    assert worker.metrics()["taskmaster_worker_reports_spooled",] == 0
+
+
 def test_a_standby_shows_only_itself_so_that_sums_count_nothing_twice(place):
     leader = place.service("tm_scheduler")
     wait_for(leader.is_ready, "the first to lead")

@@ -272,13 +272,15 @@ def final(): raise Fail("final")
 def nothing(): raise Skip("nothing to do")
 @task(retries=2)
 def unsendable(): return {"a": object()}
+@task()
+def large(): return "x" * (3 << 20)
 @task(retries=2)
 def exits(): sys.exit(4)
 @task()
 def after(**parents): return sorted(parents)
 
 graphs = []
-for each in (good, again, bad, other, final, nothing, unsendable, exits):
+for each in (good, again, bad, other, final, nothing, unsendable, exits, large):
     graphs.append(Graph(f"ends-{each.name}"))
     graphs[-1].add_edges([good, each] if each is not good else [good], after)
 """
@@ -292,7 +294,7 @@ def test_runs_in_process_and_on_a_stack_end_alike(tmp_path):
     path = tmp_path / "ends.py"
     path.write_text(ENDS)
     graphs = load(path).graphs.values()
-    assert len(graphs) == 8
+    assert len(graphs) == 9
     with EmbeddedStack(path) as stack:
         for graph in graphs:
             here, there = run_graph(graph), stack.run(graph)

@@ -224,7 +224,7 @@ def _accepted(function: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sent(value: Any, where: str) -> Any:
-    """The value as it arrives in another process."""
+    """The value as it arrives in another process; what is large goes through files there (`TM_SPILL`)."""
     from tm import codec
 
-    return codec.decode(codec.encode(value, where=where))
+    return codec.decode(codec.encode(value, where=where, limit=codec.HARD_LIMIT))

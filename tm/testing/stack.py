@@ -205,7 +205,7 @@ class EmbeddedStack:
         values = {
             task.name: codec.decode(value)
             for node, task in enumerate(info.tasks)
-            if (value := store.output(run, node)) is not None
+            if (value := store.message(run, node)) is not None
         }
         tasks = {task.name: _task_result(task, values.get(task.name)) for task in info.tasks}
         return RunResult(
