@@ -43,13 +43,10 @@ class Ours(Adapter):
         return self._values(self.graphs.pids.submit_many([{}] * count))
 
     def _values(self, handles: list[Any]) -> list[Any]:
-        """All results, in the order of the handles, by the quickest way the product offers."""
-        from tm import client
+        """All results, in the order of the handles."""
+        import tm
 
-        if hasattr(client, "results"):
-            return client.results(handles, PATIENCE)
-        client.wait_all(handles, PATIENCE)
-        return [handle.client.result(handle.id) for handle in handles]
+        return tm.results(handles, PATIENCE)
 
     def flat(self, size: int) -> None:
         with self.clock:
