@@ -102,6 +102,31 @@ def test_the_doctor_finds_everything_in_order(here: Path) -> None:
     assert found["history"]["said"].endswith("intact")
 
 
+def test_what_would_run_is_shown_and_nothing_is_started(here: Path) -> None:
+    before = len(json.loads(run(here, "tm", "runs", "--json").stdout)["items"])
+    done = run(here, "tm", "plan", "weather report", "--json")
+    assert done.returncode == 0, done.stderr
+    (item,) = json.loads(done.stdout)["items"]
+    assert item["tick_now"] == {"fate": "runs", "because": None}
+    first, second = ([(task["task"], task["queue"], task["workers"]) for task in wave] for wave in item["waves"])
+    assert (first, second) == ([("extract", "default", 1)], [("load", "big", 1)])
+    assert item["waves"][1][0]["retry_delays"] == [1.0, 1.0]
+    run(here, "tm", "pause", "weather report", "--reason", "a break")
+    assert "a tick is not made, because it is paused by" in run(here, "tm", "plan", "weather report").stdout
+    run(here, "tm", "resume", "weather report")
+    done = run(here, "tm", "plan", "wether report")
+    assert (done.returncode, done.stderr.count("did you mean 'weather report'?")) == (3, 1)
+    assert len(json.loads(run(here, "tm", "runs", "--json").stdout)["items"]) == before
+
+
+def test_one_task_is_run_by_hand(here: Path) -> None:
+    given = ("--only", "load", "-p", 'extract={"day": "by hand"}')
+    done = run(here, "tm", "run", "graphs.py:weather report", *given, "--json")
+    assert done.returncode == 0, done.stderr
+    (item,) = json.loads(done.stdout)["items"]
+    assert (item["result"], [task["name"] for task in item["tasks"]]) == ("by hand", ["load"])
+
+
 def test_a_backup_is_made_while_everything_runs(here: Path) -> None:
     done = run(here, "tm", "backup", "copy.db", "--json")
     assert done.returncode == 0, done.stderr

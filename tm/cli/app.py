@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schedules": ("tm.cli.schedules:schedules", "List the ticks to come of all graphs."),
     "show": ("tm.cli.show:show", "Show a run, a task or a graph: picture, attempts, errors."),
     "logs": ("tm.cli.logs:logs", "Show what the tasks of a run printed, as they print it with -f."),
+    "plan": ("tm.cli.plan:plan", "Show what would run now, in which order and where; start nothing."),
     "check": ("tm.cli.check:check", "Find what is wrong in graph files before anything runs."),
     "why": ("tm.cli.why:why", "Say why a run, a task or a graph is not running."),
     "queues": ("tm.cli.queues:queues", "List queues: what waits, what runs, who works."),
