@@ -313,6 +313,19 @@ def test_a_waiter_hears_of_the_end_after_trouble(
     assert time.monotonic() - began < 3  # not by the look after 5 s
 
 
+def test_an_end_that_was_not_announced_is_found_by_looking_again(
+    face: Client, graph: Graph, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tm.waiting.LOOK_AGAIN", 0.2)
+    handles = face.submit_many(graph, [{}] * 40)  # more than are listened to
+    states: list[RunState] = []
+    later(lambda: states.extend(wait_all(handles, 20)))
+    wait_for(lambda: listeners(face.store.client), "the waiter to listen")
+    for handle in handles:
+        face.store.client.hset(face.store.keys.run(handle.id), "state", "cancelled")  # as if the message were lost
+    wait_for(lambda: states == [RunState.CANCELLED] * 40, "the waiter to look again")
+
+
 def test_a_fork_does_not_share_the_connection(face: Client, graph: Graph, hand: Hand) -> None:
     handles = face.submit_many(graph, [{"size": 5}] * 2)
     hand.run_all()
