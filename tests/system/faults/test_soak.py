@@ -86,7 +86,9 @@ class Nemesis:
         self.cluster.leader().kill()
 
     def stop_leader(self) -> None:
-        self.cluster.leader().signal(signal.SIGTERM)
+        victim = self.cluster.leader()
+        victim.signal(signal.SIGTERM)
+        victim.end(30)  # or it counts as living, nobody takes its place, and the next deed looks for a leader in vain
 
     def cut_connections(self) -> None:
         with self.cluster.server.client() as client:
