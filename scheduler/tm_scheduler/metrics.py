@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 
 import tm
-from tm.events import AttemptEnded, RunCreated, RunEnded
+from tm.events import AttemptEnded, DeadlineMissed, RunCreated, RunEnded
 from tm.monitor import Counts, Monitor, Pulse, Seconds, by_label, counter, histogram, single
 from tm.redact import redact
 from tm.states import RunState, TaskState
@@ -42,7 +42,7 @@ class Tally:
     def __init__(self) -> None:
         self.ticks, self.skips, self.lag = Counts(), Counts(), Seconds()
         self.started, self.ended, self.attempts, self.tasks = Counts(), Counts(), Counts(), Counts()
-        self.run_seconds = Seconds()
+        self.run_seconds, self.late = Seconds(), Counts()
         self.filed = 0
         self._upto = (0, 0)
 
@@ -73,6 +73,8 @@ class Tally:
                 self.ended.add(event.graph, event.state.value)
                 if event.started is not None:
                     self.run_seconds.add((event.at - event.started) / 1000, event.graph)
+            elif isinstance(event, DeadlineMissed):
+                self.late.add(event.graph)
             elif isinstance(event, RunCreated) and event.state is RunState.QUEUED:
                 self.started.add(event.graph, event.trigger)
 
@@ -161,6 +163,7 @@ class Figures:
         yield histogram("taskmaster_tick_lag_seconds", "From a tick to its run", ("graph", "trigger"), tally.lag)
         yield counter("taskmaster_runs_started", "Runs begun", ("graph", "trigger"), tally.started)
         yield counter("taskmaster_runs_ended", "Runs ended", ("graph", "state"), tally.ended)
+        yield counter("taskmaster_deadlines_missed", "Runs open beyond their deadline", ("graph",), tally.late)
         yield histogram("taskmaster_run_seconds", "From a run's first claim to its end", ("graph",), tally.run_seconds)
         yield counter("taskmaster_attempts", "Attempts ended, on all workers", ("graph", "outcome"), tally.attempts)
         yield counter("taskmaster_task_runs", "What attempts made of their tasks", ("graph", "state"), tally.tasks)
@@ -183,6 +186,8 @@ def _waiting(found: gauges.Gauges) -> Iterator[Metric]:
     yield single("taskmaster_backlog", "Pieces of work that calls left for later ones", found.backlog)
     yield single("taskmaster_pauses", "Pauses in force", found.pauses)
     yield single("taskmaster_workers", "Workers heard of within a lease", found.workers)
+    yield single("taskmaster_alerts_waiting", "Messages that the webhook has not got", found.alerts)
+    yield single("taskmaster_log_lag_chunks", "Pieces of task output that history has not got", found.log_chunks)
     yield single("taskmaster_archive_lag_events", "Events that history has not got", found.events.size)
     yield single("taskmaster_archive_lag_seconds", "The age of the oldest of them", found.events.age)
 

@@ -23,7 +23,16 @@ def look(stage: Stage, seconds: float = 0.0) -> Gauges:
 def test_an_empty_server_has_nothing_to_show(stage: Stage) -> None:
     nothing = Depth(0, 0.0)
     assert look(stage) == Gauges(
-        queues={}, open_runs={}, leases=nothing, retries=nothing, events=nothing, backlog=0, pauses=0, workers=0
+        queues={},
+        open_runs={},
+        leases=nothing,
+        retries=nothing,
+        events=nothing,
+        backlog=0,
+        pauses=0,
+        workers=0,
+        alerts=0,
+        log_chunks=0,
     )
 
 
@@ -88,6 +97,12 @@ def test_history_lags_by_the_events_it_has_not_got(stage: Stage) -> None:
     assert gauges.read(stage.store, 30).events.age < 10
     stage.store.ack(entries[-1][0])
     assert look(stage).events == Depth(0, 0.0)
+
+
+def test_what_is_still_to_be_sent_or_filed_is_counted(stage: Stage) -> None:
+    stage.client.rpush(stage.keys.outbox, b"alert", b"alert")
+    stage.client.xadd(stage.keys.logs, {"d": b"chunk"})
+    assert (look(stage).alerts, look(stage).log_chunks) == (2, 1)
 
 
 def test_pauses_are_counted(stage: Stage) -> None:

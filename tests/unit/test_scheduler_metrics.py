@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tm.events import AttemptEnded, RunCreated, RunEnded, TaskClosed
+from tm.events import AttemptEnded, DeadlineMissed, RunCreated, RunEnded, TaskClosed
 from tm.states import Outcome, RunState, TaskState, Trigger
 from tm.store.records import DueTick, TickAnswer
 from tm_scheduler.metrics import Tally
@@ -93,6 +93,7 @@ def test_events_that_come_once_more_do_not_count_once_more() -> None:
         ("10-2", ended(Outcome.REJECTED, None)),
         ("10-10", TaskClosed(run="g-1", node=1, task="u", state=TaskState.BLOCKED, reason="", at=0)),
         ("11-0", RunEnded(run="g-1", graph="g", state=RunState.FAILED, reason="", at=2500, started=1000)),
+        ("11-1", DeadlineMissed(run="g-2", graph="g", state=RunState.RUNNING, due=1, at=2)),
         ("12-0", RunEnded(run="g-2", graph="g", state=RunState.CANCELLED, reason="", at=2500, started=None)),
     ]
     tally.read(entries[:6])
@@ -107,6 +108,7 @@ def test_events_that_come_once_more_do_not_count_once_more() -> None:
         ("g", "rejected"): 1,
     }
     assert counted(tally.tasks) == {("g", "retrying"): 1, ("g", "quarantined"): 1}
+    assert counted(tally.late) == {("g",): 1}
     assert counted(tally.ended) == {("g", "failed"): 1, ("g", "cancelled"): 1}
     [(labels, buckets, total)] = tally.run_seconds.items()
     assert (labels, buckets[-1][1], total) == (("g",), 1, 1.5)

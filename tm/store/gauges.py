@@ -35,6 +35,8 @@ class Gauges:
     events: Depth  #: what history has not got
     backlog: int  #: pieces of work that calls left for later ones
     pauses: int  #: in force, or not yet settled
+    alerts: int  #: messages that the webhook has not got
+    log_chunks: int  #: pieces of what tasks printed that are not in the history
     workers: int  #: heard of within a lease
 
 
@@ -65,13 +67,16 @@ def read(store: Store, lease: float, *, now_ms: float | None = None) -> Gauges:
     second.xrange(keys.events, count=1)
     second.llen(keys.backlog)
     second.hlen(keys.paused)
+    second.llen(keys.outbox)
+    second.xlen(keys.logs)
     second.zcount(keys.workers, now_ms - lease * 1000, "+inf")
     for queue in queues:
         second.zcard(keys.queued(queue))
         second.zrange(keys.queued(queue), 0, (HEAD if len(queues) <= FEW else 1) - 1)
     for graph in graphs:
         second.zcard(keys.open(graph))
-    leases, lease_ends, retries, retry_due, events, oldest, backlog, pauses, workers, *rest = second.execute()
+    leases, lease_ends, retries, retry_due, events, oldest, *others = second.execute()
+    backlog, pauses, alerts, log_chunks, workers, *rest = others
     heads = [[job.decode() for job in head] for head in rest[1 : 2 * len(queues) : 2]]
     since = _since(store, heads)
     return Gauges(
@@ -85,6 +90,8 @@ def read(store: Store, lease: float, *, now_ms: float | None = None) -> Gauges:
         events=Depth(events, _age(int(oldest[0][0].partition(b"-")[0]) if oldest else None, now_ms)),
         backlog=backlog,
         pauses=pauses,
+        alerts=alerts,
+        log_chunks=log_chunks,
         workers=workers,
     )
 
