@@ -284,6 +284,14 @@ def test_a_task_that_another_file_of_the_directory_uses_is_used(here: Path) -> N
     assert check(["."]).findings == ()
 
 
+def test_of_a_directory_only_files_with_graphs_count(here: Path) -> None:
+    (here / "helpers.py").write_text(HEAD + "one = task(name='one')(lambda: 1)\n")
+    (here / "graphs.py").write_text(HEAD + "from helpers import one\ng = Graph('g')\ng.add_edges([one])\n")
+    report = check(["."])
+    assert (report.files, report.findings) == (1, ())
+    assert {each.code for each in check(["helpers.py"]).findings} == {"lambda-task"}
+
+
 # Nothing is run -------------------------------------------------------------------------------------------------
 
 

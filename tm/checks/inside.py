@@ -72,6 +72,7 @@ def look_into(path: Path, top: Path | None) -> dict[str, Any]:
         findings += hints.of_task(task, travels=scheduled)
     return _answer(
         findings,
+        loaded=True,
         graphs=[_place_of(graph) for graph in graphs],
         queues=[(task.queue, _plain(at_task(task, "queue", ""))) for task in {id(t): t for t in used}.values()],
         tasks=[_plain(_unused(task)) for task in made if not _is_named(task, path)],
@@ -82,7 +83,15 @@ def look_into(path: Path, top: Path | None) -> dict[str, Any]:
 def _answer(findings: list[Finding], **more: Any) -> dict[str, Any]:
     lines = {each.file: source(Path(each.file).absolute()).lines for each in findings}
     kept = heeded(findings, lines)
-    return {"graphs": [], "tasks": [], "used": [], "queues": [], **more, "findings": [_plain(each) for each in kept]}
+    return {
+        "loaded": False,
+        "graphs": [],
+        "tasks": [],
+        "used": [],
+        "queues": [],
+        **more,
+        "findings": [_plain(each) for each in kept],
+    }
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

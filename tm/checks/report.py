@@ -53,9 +53,10 @@ def check(targets: Sequence[str | Path], *, patience: float = PATIENCE) -> Repor
     for target in targets:
         jobs |= _jobs(Path(target))
     told = _in_children([_Job(path=path, top=top) for path, top in jobs.items()], patience)
+    # of a directory only those files count that have graphs, or cannot be loaded: others may be there for them
+    told = [(job, answer) for job, answer in told if job.top is None or answer["graphs"] or not answer["loaded"]]
     findings = [made_of(each) for _, answer in told for each in answer["findings"]]
     for job, answer in told:
-        # of a directory only those files count that have graphs: others may be there for them
         if job.top is None and not answer["graphs"] and not answer["findings"]:
             hint = "write graph = Graph(...) at its top level"
             findings.append(
@@ -210,4 +211,4 @@ def _ended(job: _Job) -> dict[str, Any]:
 def _alone(job: _Job, code: str, message: str, hint: str) -> dict[str, Any]:
     finding = Finding(file=shown(job.path), code=code, message=message, hint=hint)
     stored = {name: getattr(finding, name) for name in Finding.__slots__}
-    return {"findings": [stored], "graphs": [], "tasks": [], "used": [], "queues": []}
+    return {"loaded": False, "findings": [stored], "graphs": [], "tasks": [], "used": [], "queues": []}
