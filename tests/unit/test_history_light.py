@@ -152,3 +152,13 @@ def test_commands_that_read_load_no_sqlalchemy(url: str, tmp_path: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[0, 0, 0] False"
+
+
+def test_a_misspelt_graph_is_answered_with_the_one_that_was_meant(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tm.cli.app import run
+
+    assert run(["--home", str(tmp_path), "runs", "elt"]) == 3
+    assert capsys.readouterr().err == "tm: there is no graph 'elt'; did you mean 'etl'?\n"
+    assert run(["--home", str(tmp_path), "runs", "etl", "--state", "cancelled"]) == 0

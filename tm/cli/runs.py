@@ -22,6 +22,9 @@ Examples:
   tm runs                       # the last 20 of all graphs
   tm runs etl --state failed    # what went wrong
   tm runs --json | jq '.items[0].id'
+
+\b
+Exit codes: 0, 3 no such graph, 5 the server or the history cannot be reached.
 """
 )
 @click.argument("graph", required=False)
@@ -30,7 +33,10 @@ Examples:
 @pass_face
 def runs(face: Face, graph: str | None, limit: int, state: str | None) -> None:
     """List runs, newest first: of all graphs, or of GRAPH."""
-    found = face.lookup().runs(graph, state=RunState(state) if state else None, limit=limit)
+    lookup = face.lookup()
+    found = lookup.runs(graph, state=RunState(state) if state else None, limit=limit)
+    if not found and graph is not None:
+        _refuse_unknown(graph, lookup.names())
     render = face.render()
     if face.as_json:
         from tm.cli.documents import run_document
@@ -44,6 +50,15 @@ def runs(face: Face, graph: str | None, limit: int, state: str | None) -> None:
         now = datetime.now(UTC)
         rows = [_row(run, render, now) for run in found]
         render.table(("RUN", "STATE", "STARTED", ">TIME", "TRIGGER", "REASON"), rows, states=("STATE",))
+
+
+def _refuse_unknown(graph: str, known: list[str]) -> None:
+    """A graph that nobody knows is misspelt, unless nobody knows any: then nothing has run yet."""
+    from tm.errors import NotFoundError
+    from tm.suggest import hint
+
+    if known and graph not in known:
+        raise NotFoundError(f"there is no graph {graph!r}; {hint(graph, known, '`tm graphs` lists those there are')}")
 
 
 def _row(run: RunInfo, render: Render, now: datetime) -> list[str]:
