@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from tm.history.database import Database
+from tm.history.queries import LOGS_PRUNED
 from tm.history.schema import log_chunks, meta, runs
 from tm.history.upsert import upsert
-from tm.loglines import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: in `meta`: the runs that ended before this instant (ms) have no lines any more
-_PRUNED = "logs_pruned"
+    from tm.loglines import Chunk
 
 
 class LogBook(Database):
-    """Keeps and finds lines. What is filed twice is there once."""
+    """Keeps lines. What is filed twice is there once."""
 
     def file_logs(self, chunks: Sequence[Chunk]) -> int:
         """Keep chunks of runs that history knows; returns how many it does not know, which are not kept.
@@ -38,43 +37,15 @@ class LogBook(Database):
             upsert(connection, log_chunks, rows.values(), {})
             return sum(chunk.run not in known for chunk in chunks)
 
-    def logs(self, run: str, task: str | None = None) -> list[Chunk]:
-        """The chunks of a run (exact id), or of one task of it, by the time of their first lines."""
-        query = select(log_chunks).where(log_chunks.c.run == run)
-        if task is not None:
-            query = query.where(log_chunks.c.task == task)
-        query = query.order_by(log_chunks.c.first_us, log_chunks.c.token, log_chunks.c.number)
-        with self._reading() as connection:
-            return [
-                Chunk(
-                    run=row.run,
-                    graph=row.graph,
-                    task=row.task,
-                    attempt=row.attempt,
-                    token=row.token,
-                    number=row.number,
-                    last=bool(row.last),
-                    first_us=row.first_us,
-                    packed=row.packed,
-                )
-                for row in connection.execute(query)
-            ]
-
     def prune_logs(self, before_ms: int) -> int:
         """Forget the lines of runs that ended before this instant, and keep the runs; returns how many chunks went."""
         with self._writing() as connection:
             old = select(runs.c.id).where(runs.c.ended < before_ms)
             gone = connection.execute(log_chunks.delete().where(log_chunks.c.run.in_(old)))
-            known = connection.execute(select(meta.c.value).where(meta.c.key == _PRUNED)).scalar()
+            known = connection.execute(select(meta.c.value).where(meta.c.key == LOGS_PRUNED)).scalar()
             upto = max(before_ms, int(known or 0))
-            upsert(connection, meta, [{"key": _PRUNED, "value": str(upto)}], {"value": lambda _, new: new})
+            upsert(connection, meta, [{"key": LOGS_PRUNED, "value": str(upto)}], {"value": lambda _, new: new})
             return int(gone.rowcount)
-
-    def logs_pruned_upto(self) -> int | None:
-        """Runs that ended before this instant (ms) have no lines any more; None when none were ever pruned."""
-        with self._reading() as connection:
-            value = connection.execute(select(meta.c.value).where(meta.c.key == _PRUNED)).scalar()
-            return None if value is None else int(value)
 
 
 def _row(chunk: Chunk) -> dict[str, object]:

@@ -12,11 +12,16 @@ from tm.clock import from_ms, to_ms
 from tm.errors import NotFoundError
 from tm.history.records import AttemptRow, GraphRow, MarkRow, NoticeRow, RunDetail, RunRow, TaskRunRow, VersionRow
 from tm.ids import is_retry_id
+from tm.loglines import Chunk
 from tm.states import Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+
+
+#: in `meta`: the runs that ended before this instant (ms) have no lines any more
+LOGS_PRUNED = "logs_pruned"
 
 
 class Queries:
@@ -160,6 +165,31 @@ class Queries:
             )
             for row in self._all(query, run=run)
         ]
+
+    def logs(self, run: str, task: str | None = None) -> list[Chunk]:
+        """The lines of a run (exact id), or of one task of it, in chunks by the time of their first lines."""
+        query, values = "SELECT * FROM log_chunks WHERE run = :run", {"run": run}
+        if task is not None:
+            query, values = f"{query} AND task = :task", {"run": run, "task": task}
+        return [
+            Chunk(
+                run=row.run,
+                graph=row.graph,
+                task=row.task,
+                attempt=row.attempt,
+                token=row.token,
+                number=row.number,
+                last=bool(row.last),
+                first_us=row.first_us,
+                packed=bytes(row.packed),
+            )
+            for row in self._all(f"{query} ORDER BY first_us, token, number", **values)
+        ]
+
+    def logs_pruned_upto(self) -> int | None:
+        """Runs that ended before this instant (ms) have no lines any more; None when none were ever forgotten."""
+        rows = self._all("SELECT value FROM meta WHERE key = :key", key=LOGS_PRUNED)
+        return int(rows[0].value) if rows else None
 
     def known(self, ids: Sequence[str]) -> dict[str, RunState]:
         """Those of these runs (exact ids) that history knows, with their states."""
