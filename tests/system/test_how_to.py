@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
-PLAYED = ("why", "backup", "check", "retry", "cancel", "mark", "pause", "backfill", "trigger")
+PLAYED = ("logs", "why", "backup", "check", "retry", "cancel", "mark", "pause", "backfill", "trigger")
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
 GRAPHS = """
 import pathlib, time
@@ -24,7 +24,9 @@ from tm import Graph, task
 space = pathlib.Path(__file__).parent / "space"
 
 @task()
-def extract(day="monday"): return day
+def extract(day="monday"):
+    print("day:", day)
+    return day
 @task()
 def clean(extract): return extract
 @task()
