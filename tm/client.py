@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tm.graph import Graph
+    from tm.logbook import Entry
     from tm.lookup import Lookup
     from tm.runinfo import RunInfo
     from tm.store.line import Line, Seen
@@ -130,6 +131,28 @@ class Client:
         """
         with reaching(self.where):
             return self.store.cancel(run, reason=reason, grace=grace)
+
+    def logs(
+        self, run: str, *, task: str | None = None, attempt: int | None = None, follow: bool = False
+    ) -> Iterator[Entry]:
+        """What the attempts of a run printed and logged, by time: of all, of one task, of one attempt.
+
+        With `follow` also what comes, as it comes, until all of that has ended; a server that is away for less than a
+        minute is waited for. No line comes twice, and where some are lost a line says so.
+
+        Raises:
+            NotFoundError: there is no such run.
+            UnavailableError: neither server nor history can be reached.
+        """
+        from tm.logbook import Logbook, Wanted
+
+        book, wanted = Logbook(self.lookup), Wanted(task=task, attempt=attempt)
+        found = self.run(run)
+        if not follow:
+            yield from book.read(found, wanted).entries
+            return
+        for batch in book.follow(found, wanted):
+            yield from batch
 
     def open_runs(self, graph: str | None = None) -> list[str]:
         """Ids of open runs, oldest first within a graph."""

@@ -11,6 +11,7 @@ import pytest
 
 from tests.store.stage import SINGLE, plan
 from tests.waiting import wait_for
+from tm.client import Client
 from tm.errors import UnavailableError
 from tm.history import open_history
 from tm.logbook import Logbook, Wanted
@@ -281,3 +282,14 @@ def test_lines_that_were_forgotten_for_their_age_are_said_to_be(place: Place) ->
     found = place.book.read(run)
     assert found.entries == []
     assert "older than TM_LOG_TTL allows" in found.notes[0].text
+
+
+def test_an_application_reads_and_follows_through_its_client(place: Place) -> None:
+    client = Client(place.store, place.lookup)
+    place.claim()
+    place.stream.add([chunk(0, "a", "b", last=True), chunk(0, "other", task="other", token="o", last=True)])
+    assert [(each.task, each.line.text) for each in client.logs("r", task=TASK)] == [(TASK, "a"), (TASK, "b")]
+    following = client.logs("r", follow=True)
+    assert sorted(next(following).line.text for _ in range(3)) == ["a", "b", "other"]
+    place.end()
+    assert list(following) == []

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from tm_worker.supervisor import Ended
 
 #: bytes an executor can be ahead of us; a thousand lines go in without waiting
-PIPE_SIZE = 256 << 10
+PIPE_SIZE = 128 << 10
 _F_SETPIPE_SZ = 1031
+#: executors beyond which pipes stay as they are (64 KiB): a user may have 64 MiB in all, and gets tiny ones after that
+_LARGE_PIPES = 128
 #: so often a pipe is read at its end, should somebody who has escaped write on and on
 _LAST_READS = 16
 #: seconds between two looks at pipes where something comes in
@@ -127,8 +129,9 @@ class Lines:
             made += os.pipe()
             for reader in (made[0], made[2]):
                 os.set_blocking(reader, False)
-            with contextlib.suppress(OSError):  # not Linux, or the user has many pipes already
-                fcntl.fcntl(made[1], _F_SETPIPE_SZ, PIPE_SIZE)
+            if len(self._pipes) < _LARGE_PIPES:
+                with contextlib.suppress(OSError):  # not Linux, or the user has many pipes already
+                    fcntl.fcntl(made[1], _F_SETPIPE_SZ, PIPE_SIZE)
             made += os.dup(made[0]), os.dup(made[2])
         except OSError:
             for descriptor in made:
@@ -175,8 +178,11 @@ class Lines:
             self._read_all()
             for each in ended:
                 self._ended(each)
-        elif self._told:
-            self._told.clear()
+        else:
+            if self._told:
+                self._told.clear()
+            if not self._busy:
+                return
         now = time.monotonic()
         if self._read_at is not None and now >= self._read_at:
             self._read_on(now)
@@ -188,8 +194,15 @@ class Lines:
         if self._echo is not None and self._echo.waiting:
             self._echo.flush()
 
+    @property
+    def _busy(self) -> bool:
+        waiting = self._fresh or self._outgoing.waiting or (self._echo is not None and self._echo.waiting)
+        return waiting or self._read_at is not None or self._look_at is not None
+
     def next_time(self) -> float | None:
         """When `turn` has something to do."""
+        if not self._busy:
+            return None
         known = (self._read_at, self._look_at, self._outgoing.next_time(more=self._fresh))
         times = [each for each in known if each is not None]
         if self._echo is not None and self._echo.waiting:

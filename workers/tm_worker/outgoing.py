@@ -63,6 +63,11 @@ class Outgoing:
         while self._size > KEPT:
             self._drop()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to send."""
+        return bool(self._waiting)
+
     def due(self, now: float) -> bool:
         """Whether a call may be made."""
         return now >= self._next and self._may_send()

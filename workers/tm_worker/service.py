@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 from datetime import UTC, datetime
@@ -207,6 +208,7 @@ def _supervise(
             ready()
 
     watch = Watch(_bytes(settings.memory_limit))
+    _allow_descriptors(processes * 4 + 100)  # for each executor a stream and two pipes, and one more on their way
     lines = lines_of(settings, store, exchange)
     loop = Loop(supervisor, exchange, nursery, bell, heart, waker, watch, lines, drain=settings.drain, ready=known)
     worker.loop = loop.run
@@ -224,6 +226,15 @@ def _supervise(
     client.close()
     heart_client.close()
     return 1 if loop.broken else 0
+
+
+def _allow_descriptors(count: int) -> None:
+    """Raise the soft limit if need be, as far as the hard one goes; what was forked before keeps its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _offers(graphs: dict[str, Graph]) -> list[str]:
