@@ -21,7 +21,7 @@ from tm.waiting import reaching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import tzinfo
+    from datetime import datetime, tzinfo
 
     from tm.history import History
     from tm.runinfo import GraphInfo, RunInfo
@@ -96,16 +96,32 @@ class Lookup:
             raise NotFoundError(f"the server does not know run {run!r} (any more)")
         return runinfo.from_view(view)
 
-    def runs(self, graph: str | None = None, *, state: RunState | None = None, limit: int = 20) -> list[RunInfo]:
-        """The newest runs first, without tasks, params and config."""
-        rows = self._history.runs(graph, state, limit) if self._history else []
+    def runs(
+        self,
+        graph: str | None = None,
+        *,
+        state: RunState | None = None,
+        limit: int = 20,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        trigger: str | None = None,
+    ) -> list[RunInfo]:
+        """The newest runs first, without tasks, params and config; `since` and `until` bound their creation."""
+        rows = self._history.runs(graph, state, limit, since, until, trigger) if self._history else []
         found = {row.id: runinfo.from_row(row) for row in rows}
         if self._store is not None:
             with reaching(self._where):
                 fresh = {*self._store.open_runs(graph)[-limit:], *(row.id for row in rows if row.open)}
                 views = [self._store.run(run) for run in sorted(fresh)]
             found |= {view.id: runinfo.from_view(view) for view in views if view is not None}
-        listed = [run for run in found.values() if state is None or run.state is state]
+        listed = [
+            run
+            for run in found.values()
+            if (state is None or run.state is state)
+            and (since is None or run.created_at >= since)
+            and (until is None or run.created_at < until)
+            and (trigger is None or run.trigger == trigger)
+        ]
         return sorted(listed, key=lambda run: (run.created_at, run.id), reverse=True)[:limit]
 
     def graphs(self, *, recent: int = 10) -> list[GraphInfo]:

@@ -162,3 +162,24 @@ def test_a_misspelt_graph_is_answered_with_the_one_that_was_meant(
     assert run(["--home", str(tmp_path), "runs", "elt"]) == 3
     assert capsys.readouterr().err == "tm: there is no graph 'elt'; did you mean 'etl'?\n"
     assert run(["--home", str(tmp_path), "runs", "etl", "--state", "cancelled"]) == 0
+
+
+def test_lists_can_be_narrowed(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    from tm.cli.app import run
+
+    def ids(*words: str) -> list[str]:
+        assert run(["--home", str(tmp_path), "runs", "--json", *words]) == 0
+        return [item["id"] for item in json.loads(capsys.readouterr().out)["items"]]
+
+    since, until = (datetime.fromtimestamp(T0 / 1000 + each, UTC).isoformat() for each in (1, 4))
+    assert ids("etl", "--state", "failed", "--since", since, "--until", until) == ["etl-3", "etl-1"]
+    assert ids("--state", "failed,queued", "-n", "3") == ["etl-1-2", "etl-5", "etl-3"]
+    assert ids("--trigger", "manual") == []
+    assert len(ids("--trigger", "schedule")) == 8
+    assert ids("--since", "1h") == []
+    assert run(["--home", str(tmp_path), "runs", "--since", "1h"]) == 0
+    assert capsys.readouterr().out == "no such runs\n"
+    assert run(["--home", str(tmp_path), "runs", "--state", "failed,nope"]) == 2
+    assert run(["--home", str(tmp_path), "runs", "--since", "yesterday"]) == 2

@@ -41,6 +41,7 @@ class Queries:
         limit: int = 50,
         since: datetime | None = None,
         until: datetime | None = None,
+        trigger: str | None = None,
     ) -> list[RunRow]:
         """The newest runs first; `since` (inclusive) and `until` (exclusive) bound when they were created."""
         # bound is only what is asked for: a condition that may be switched off would keep the index from being used
@@ -53,6 +54,8 @@ class Queries:
             wanted["created >= :since"] = to_ms(since)
         if until is not None:
             wanted["created < :until"] = to_ms(until)
+        if trigger is not None:
+            wanted['"trigger" = :trigger'] = trigger
         where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
         values = {condition.rpartition(":")[2]: value for condition, value in wanted.items()}
         query = f"SELECT {_LISTED} FROM runs {where}ORDER BY created DESC, id DESC LIMIT :most"  # noqa: S608 - our words
