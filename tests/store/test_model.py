@@ -51,6 +51,7 @@ def plans(draw: st.DrawFn) -> Plan:
             parents=parents[node],
             children=tuple(child for child in range(size) if node in parents[child]),
             queue=draw(st.sampled_from(["default", "slow"])),
+            calls=draw(st.sampled_from([(), ("success", "failure", "retry")])),
             retry=RetryPolicy(
                 retries=draw(st.integers(0, 2)),
                 retry_delay=draw(st.sampled_from([0.0, 0.5, 1.5])),
@@ -85,6 +86,7 @@ class Model(RuleBasedStateMachine):
         self.retries: dict[tuple[int, int], int] = {}
         self.asks = 0
         self.marked: set[int] = set()
+        self.holders: dict[tuple[int, int], str] = {}
         for name in ("a", "b"):
             self.store.announce(name, ["model"], {"host": "here"}, 10**9)
         assert self.store.start(plan, [NewRun(id="run_1")]) == [True]
@@ -114,7 +116,7 @@ class Model(RuleBasedStateMachine):
             **more,
         )
 
-    def took(self, claims: list[Any], at_most: int) -> None:
+    def took(self, worker: str, claims: list[Any], at_most: int) -> None:
         assert len(claims) <= at_most
         for claim in claims:
             node = next(i for i, task in enumerate(self.plan.tasks) if task.name == claim.task)
@@ -123,6 +125,7 @@ class Model(RuleBasedStateMachine):
             assert self.apply(Claimed(node, claim.attempt, claim.token)) == Answer.ACCEPTED
             self.claims[node, claim.attempt] = claim.token
             self.leases[node, claim.attempt] = self.now + LEASE
+            self.holders[node, claim.attempt] = worker
             parents = self.plan.tasks[node].parents
             assert [name for name, _ in claim.inputs] == [self.plan.tasks[p].name for p in parents]
             assert [value for _, value in claim.inputs] == [self.value_of(p) for p in parents], "a wrong message"
@@ -139,7 +142,7 @@ class Model(RuleBasedStateMachine):
             repeated = self.store.take(again)
             key = lambda claim: claim.job  # noqa: E731
             assert sorted(repeated.claims, key=key) == sorted(grant.claims, key=key), "a repeated ask differs"
-        self.took(grant.claims, count)
+        self.took(worker, grant.claims, count)
 
     @precondition(lambda self: self.claims)
     @rule(
@@ -181,7 +184,7 @@ class Model(RuleBasedStateMachine):
             del self.leases[node, attempt]
             if self.run.task_state(node) is TaskState.RETRYING:
                 assert verdicts[0].due_ms == self.retries[node, attempt + 1]
-        self.took(grant.claims, count)
+        self.took("a", grant.claims, count)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), forged=st.booleans())
@@ -208,6 +211,31 @@ class Model(RuleBasedStateMachine):
         for _, (node, attempt) in lapsed:
             assert self.apply(Lapsed(node, attempt)) == Answer.ACCEPTED
             del self.leases[node, attempt]
+
+    @rule(worker=st.sampled_from(["a", "b"]), chance=st.integers(0, 4))
+    def a_worker_is_known_to_be_dead(self, worker: str, chance: int) -> None:
+        if chance:
+            return
+        held = sorted((due, key) for key, due in self.leases.items() if self.holders[key] == worker)
+        assert self.store.lost([worker], limit=2) == len(held)
+        for _, (node, attempt) in held:
+            assert self.apply(Lapsed(node, attempt)) == Answer.ACCEPTED
+            del self.leases[node, attempt]
+        self.store.announce(worker, ["model"], {"host": "here"}, 10**9)
+
+    @rule(data=st.data(), chance=st.integers(0, 9))
+    def nobody_takes_a_task(self, data: st.DataObject, chance: int) -> None:
+        queued = sorted(node for node, task in self.run.tasks.items() if task.state is TaskState.QUEUED)
+        if chance or not queued:
+            return
+        node = data.draw(st.sampled_from(queued))
+        attempt = self.run.tasks[node].attempt
+        assert self.store.give_up(job_id("run_1", node, attempt), b"\x80")
+        # as if it had been marked, but that the attempt counts as one that failed
+        assert self.apply(Marked(node, TaskState.FAILED)) == Answer.ACCEPTED
+        task = self.run.tasks[node]
+        self.run.tasks[node] = task._replace(fails=task.fails + 1)
+        assert not self.store.give_up(job_id("run_1", node, attempt), b"\x80")
 
     @rule()
     def promote(self) -> None:
