@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tm.clock import from_ms, to_ms
-from tm.events import AttemptEnded, RunCreated, RunEnded, TaskClosed, TaskMarked, TasksKept
+from tm.events import (
+    AttemptEnded,
+    CallbackEnded,
+    DeadlineMissed,
+    Noted,
+    RunCreated,
+    RunEnded,
+    TaskClosed,
+    TaskMarked,
+    TasksKept,
+)
 from tm.runinfo import read_error
 from tm.states import FINAL_RUN_STATES, RunState
 
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tm.events import Event
-    from tm.history import AttemptRow, MarkRow, RunRow, TaskRunRow
+    from tm.history import AttemptRow, MarkRow, NoticeRow, RunRow, TaskRunRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +39,9 @@ class Happening:
     at: datetime
     id: str  #: to go on after it (`tm events --from`)
     run: str
-    what: str  #: run_created, run_ended, tick_skipped, attempt_ended, task_closed, task_marked, tasks_kept
+    #: run_created, run_ended, tick_skipped, attempt_ended, task_closed, task_marked, tasks_kept, callback_ended,
+    #: deadline_missed, webhook_ended
+    what: str
     state: str  #: of the run or the task from then on
     graph: str = ""  #: empty where the server does not say
     task: str = ""
@@ -42,6 +54,8 @@ class Happening:
     @property
     def key(self) -> tuple[str, str, str, int | None, str, str]:
         """The same for the same change, whoever tells of it."""
+        if self.what in _NOTICES:  # of which one task may have several alike
+            return self.run, self.what, self.task, to_ms(self.at), self.detail, self.state
         # what becomes of a task after an attempt is not kept
         return self.run, self.what, self.task, self.attempt, self.outcome, "" if self.outcome else self.state
 
@@ -51,6 +65,7 @@ class Happening:
         return self.at, _ORDER.get(self.what, 2), self.run
 
 
+_NOTICES = frozenset({"callback_ended", "deadline_missed", "webhook_ended"})
 _ORDER = {"run_created": 0, "tick_skipped": 0, "tasks_kept": 1, "run_ended": 3}
 
 
@@ -91,7 +106,30 @@ def from_event(stream_id: str, event: Event) -> list[Happening]:
             _made(stream_id, event.at, event.run, "tasks_kept", each.state, task=each.task, detail=detail)
             for each in event.tasks
         ]
+    if isinstance(event, CallbackEnded):
+        error = read_error(event.error)
+        detail = f"on_{event.kind}" + (f": {error.type}: {error.message}" if error else "")
+        about = {"graph": event.graph, "task": event.task, "detail": detail}
+        return [_made(stream_id, event.at, event.run, "callback_ended", event.outcome, **about)]
+    if isinstance(event, DeadlineMissed):
+        return [
+            _made(stream_id, event.at, event.run, "deadline_missed", "missed", graph=event.graph, detail="deadline")
+        ]
+    if isinstance(event, Noted):
+        detail = f"{event.what}: {event.message}"
+        return [_made(stream_id, event.at, event.run, f"{event.kind}_ended", event.outcome, detail=detail)]
     return []
+
+
+def of_notices(graph: str, notices: Iterable[NoticeRow]) -> list[Happening]:
+    """Who was told of a run, and alarms, as history keeps them."""
+    found = []
+    for row in notices:
+        what = "deadline_missed" if row.kind == "deadline" else f"{row.kind}_ended"
+        detail = row.what if row.kind == "deadline" or not row.message else f"{row.what}: {row.message}"
+        about = {"graph": graph, "task": row.task, "detail": detail}
+        found.append(_made("", to_ms(row.at), row.run, what, row.outcome, **about))
+    return found
 
 
 def of_run_row(row: RunRow) -> list[Happening]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tm import reasons, runinfo
 from tm.clock import from_ms
 from tm.errors import NotFoundError
-from tm.happenings import Happening, from_event, of_details, of_run_row
+from tm.happenings import Happening, from_event, of_details, of_notices, of_run_row
 from tm.ids import job_id
 from tm.reasons import Busy, Clockwork, Known, Reason
 from tm.reasons.reason import is_silent
@@ -184,7 +184,8 @@ class Insight:
                 details = of_details(
                     row.graph, history.task_runs(row.id), history.attempts(row.id), history.marks(row.id)
                 )
-                found |= {each.key: each for each in (*of_run_row(row), *details)}
+                notices = of_notices(row.graph, history.notices(row.id))
+                found |= {each.key: each for each in (*of_run_row(row), *details, *notices)}
         if self._store is not None:
             with reaching(self._lookup.where):
                 entries = self._store.events(count=MOST_RUNS)

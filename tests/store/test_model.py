@@ -45,13 +45,14 @@ def plans(draw: st.DrawFn) -> Plan:
     parents = [
         tuple(sorted(draw(st.sets(st.integers(0, node - 1), max_size=3)))) if node else () for node in range(size)
     ]
+    calls = draw(st.sampled_from([(), ("success", "failure", "retry")]))  # which must change nothing
     tasks = tuple(
         TaskPlan(
             name=f"t{node}",
             parents=parents[node],
             children=tuple(child for child in range(size) if node in parents[child]),
             queue=draw(st.sampled_from(["default", "slow"])),
-            calls=draw(st.sampled_from([(), ("success", "failure", "retry")])),
+            calls=calls,
             retry=RetryPolicy(
                 retries=draw(st.integers(0, 2)),
                 retry_delay=draw(st.sampled_from([0.0, 0.5, 1.5])),

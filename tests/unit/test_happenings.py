@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from tests.unit.histories import T0, created, told
+from tm import codec
 from tm.clock import to_ms
-from tm.events import AttemptEnded, KeptTask, RunCreated, RunEnded, TaskClosed, TaskMarked, TasksKept, UnknownEvent
-from tm.happenings import from_event, of_details, of_run_row
+from tm.events import (
+    AttemptEnded,
+    DeadlineMissed,
+    KeptTask,
+    Noted,
+    RunCreated,
+    RunEnded,
+    TaskClosed,
+    TaskMarked,
+    TasksKept,
+    UnknownEvent,
+)
+from tm.happenings import from_event, of_details, of_notices, of_run_row
+from tm.history import open_history
 from tm.history.records import AttemptRow, MarkRow, RunRow, TaskRunRow
 from tm.states import Outcome, RunState, TaskState
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 END = NOON + timedelta(seconds=2)
@@ -76,3 +93,29 @@ def test_kept_tasks_are_told_one_by_one_and_unknown_events_not_at_all() -> None:
     [told] = from_event("1-0", kept)
     assert (told.what, told.task, told.detail) == ("tasks_kept", "a", "from q")
     assert from_event("1-0", UnknownEvent(problem="?")) == []
+
+
+def test_who_was_told_is_the_same_from_both_sides(tmp_path: Path) -> None:
+    error = codec.encode({"type": "SMTPError", "message": "no such host", "traceback": ""})
+    events = [
+        created("r"),
+        told("r"),
+        told("r", kind="retry", at=T0 + 1200, outcome="killed", error=error),
+        told("r", kind="retry", at=T0 + 1300, task=""),
+        DeadlineMissed(run="r", graph="etl", state=RunState.RUNNING, due=T0, at=T0 + 1400),
+        Noted(run="r", kind="webhook", what="run.failed", outcome="given up", message="status 404", at=T0 + 1500),
+    ]
+    live = [each for number, event in enumerate(events[1:]) for each in from_event(f"1-{number}", event)]
+    history = open_history(f"sqlite:///{tmp_path}/history.db")
+    history.record([(f"1-{number}", event) for number, event in enumerate(events)])
+    filed = of_notices("etl", history.notices("r"))
+    history.close()
+    assert [each.key for each in live] == [each.key for each in filed]
+    assert len({each.key for each in live}) == 5
+    assert [(each.what, each.state, each.task, each.detail) for each in filed] == [
+        ("callback_ended", "failed", "load", "on_failure"),
+        ("callback_ended", "killed", "load", "on_retry: SMTPError: no such host"),
+        ("callback_ended", "failed", "", "on_retry"),
+        ("deadline_missed", "missed", "", "deadline"),
+        ("webhook_ended", "given up", "", "run.failed: status 404"),
+    ]
