@@ -30,10 +30,10 @@ class Words:
         return f"{day} {said}, {away}" if instant > self.now else f"{day} {said} ({away})"
 
     def away(self, instant: datetime) -> str:
-        """In 8 s; 8 s ago; now."""
+        """In 8 s; 8 s ago; now; just now."""
         seconds = (instant - self.now).total_seconds()
         if abs(seconds) < 0.5:
-            return "now"
+            return "now" if seconds > 0 else "just now"
         told = rough(max(1.0, abs(seconds)))
         return f"in {told}" if seconds > 0 else f"{told} ago"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import signal
 import subprocess
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,11 +16,16 @@ import pytest
 from tests.servers import Server
 from tests.system.terminal import BIN, Terminal, environment, run
 from tests.waiting import wait_for
+from tm.config import Settings
+from tm.insight import Insight
 from tm.store.store import Store
+from tm.wiring import open_lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tm.lookup import Lookup
 
 GRAPHS = """
 import pathlib, time
@@ -98,6 +105,12 @@ class Place:
         (directory / "other.py").write_text(OTHER)
         (directory / "broken.json").write_text("{bad")
 
+    @functools.cached_property
+    def lookup(self) -> Lookup:
+        home = self.directory / ".tm"
+        wait_for((home / "history.db").exists, "a history")
+        return open_lookup(Settings.from_environment(url=self.server.url, home=str(home)), self.store)
+
     def service(self, *command: str, ready: str) -> Terminal:
         folder = self.directory / f"service-{len(self.services)}"
         folder.mkdir()
@@ -127,15 +140,26 @@ class Place:
         return found
 
     def says(self, what: str, code: str) -> str:
-        """The sentence, once the reason is this one."""
-        found = wait_for(lambda: (said := self.why(what))["code"] == code and said, f"{what} to be {code}", 20, 0.1)
-        return str(found["sentence"])
+        """The sentence, once the reason is this one; asked in this process, for a command costs a third of a second."""
+        insight = Insight(self.lookup, UTC)
+
+        def so() -> str:
+            found = insight.why(what)
+            return found.sentence if found.code == code else ""
+
+        try:
+            return wait_for(so, f"{what} to be {code}", 20, 0.05)
+        except AssertionError as error:
+            error.add_note(f"it is {insight.why(what)}")
+            raise
 
     def close(self) -> None:
         for each in self.services:
             if each.process.poll() is None:
                 os.killpg(each.process.pid, signal.SIGKILL)
                 each.process.wait()
+        if self.lookup.history is not None:
+            self.lookup.history.close()
         self.client.close()
         self.server.close()
 
@@ -227,7 +251,7 @@ def test_all_executors_busy_then_suspended_then_free(tidy: Place) -> None:
 def test_a_failure_is_told_where_it_blocks(tidy: Place) -> None:
     name = tidy.start("broken")
     assert re.fullmatch(
-        rf"run {name} failed at \S+ \(.* ago\): `boom` failed with ValueError: bad value \(graphs\.py, line \d+\)\.",
+        rf"run {name} failed at \S+ \((.* ago|just now)\): `boom` failed with ValueError: bad value \(graphs\.py, line \d+\)\.",
         tidy.says(name, "failed"),
     )
     assert re.match(

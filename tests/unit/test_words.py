@@ -17,6 +17,7 @@ WORDS = Words(now=NOW, zone=UTC)
     [
         (8, "at 12:04:11, in 8 s"),
         (0.2, "at 12:04:03, now"),
+        (-0.2, "at 12:04:02 (just now)"),
         (-90, "at 12:02:33 (90 s ago)"),
         (-3600, "at 11:04:03 (1 h 0 min ago)"),
         (86_400, "on Wed 25 Nov 12:04:03, in 24 h 0 min"),
