@@ -13,6 +13,7 @@ from tests.waiting import wait_for
 from tm.events import CallbackEnded
 from tm.states import RunState, TaskState
 from tm.store.logs import LogStream
+from tm.store.records import NewRun
 
 if TYPE_CHECKING:
     from tests.workers import Site
@@ -32,7 +33,7 @@ def told(site: Site) -> list[dict[str, Any]]:
 
 
 def ended(site: Site) -> list[CallbackEnded]:
-    return [event for _, event in site.store.events(count=10_000) if isinstance(event, CallbackEnded)]
+    return [event for _, event in site.store.events(count=100_000) if isinstance(event, CallbackEnded)]
 
 
 def all_told(site: Site, count: int, timeout: float = 15.0) -> list[dict[str, Any]]:
@@ -204,3 +205,22 @@ def test_what_a_callback_prints_belongs_to_the_run_it_is_told_of(site: Site) -> 
         return [(chunk.task, line.text) for _, chunk in stream.of_run(run) for line in chunk.lines()]
 
     wait_for(lambda: lines() == [("!on_success(fine)", "told of 7")], "the line to be filed with the run")
+
+
+def test_a_thousand_callbacks_are_told_once_each(site: Site) -> None:
+    site.write("""
+        def note(event):
+            with (notes / "ids").open("a") as file: file.write(event.id + "\\n")
+        @task(on_success=note)
+        def fine(): return 1
+        graph = Graph("fine")
+        graph.add_edges([fine])
+    """)
+    plan = site.graphs["fine"].plan
+    runs = [NewRun(id=f"fine-{number}") for number in range(1000)]
+    assert all(site.store.start(plan, runs))
+    site.worker("--processes", "2")
+    wait_for(lambda: site.noted("ids").count("\n") >= 1000, "all callbacks to be called", 60.0)
+    assert sorted(site.noted("ids").split()) == sorted(f"{run.id}_0_1_success" for run in runs)
+    wait_for(lambda: len(ended(site)) == 1000, "all of them to be reported")
+    assert {event.outcome for event in ended(site)} == {"success"}

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.waiting import wait_for
-from tm import Graph, task
+from tm import Graph, callbacks, task
 from tm.clock import from_ms, to_ms
 from tm.events import AttemptEnded, RunCreated
 from tm.ids import new_token, tick_run_id
@@ -410,3 +410,25 @@ def test_a_thousand_graphs_due_at_one_instant(store, record_property):
     record_property("last_ms", lags[-1])
     assert lags[0] <= 50
     assert lags[-1] <= 1000
+
+
+def test_callbacks_that_wait_are_waited_for_like_runs(store):
+    graph = make_graph("telling", "manual", on_success=print)
+    quiet = make_graph("quiet", "manual")
+    scheduler = Scheduler(store, [graph, quiet], zone=ZoneInfo("UTC"), lease=30, who="me")
+    scheduler.one_pass()
+    assert not scheduler.has_open_runs()
+    store.announce("w", ["telling"], {}, 60_000)
+    store.start(graph.plan, [NewRun(id="telling-1")])
+    assert scheduler.has_open_runs()
+
+    def ask(queue):
+        return Ask(worker="w", lease_ms=60_000, token=new_token(), queues=(queue,), count=1)
+
+    [claim] = store.take(ask("default")).claims
+    store.finish(ask("default"), [Report(claim.job, claim.token, Outcome.SUCCESS, b"\x01")])
+    assert store.open_runs() == []
+    assert scheduler.has_open_runs(), "the callback has not been called"
+    [claim] = store.take(ask(callbacks.QUEUE)).claims
+    assert claim.task == "!on_success()"
+    assert not scheduler.has_open_runs()
