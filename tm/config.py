@@ -181,7 +181,7 @@ def within(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def surroundings() -> tuple[object, ...]:
-    """All that the settings of a process are made of; while it is equal, so are they. Takes 2 us where they take 60."""
+    """All that the settings of a process are made of; while it is equal, so are they, and it is had in 2 us."""
     try:
         folder = os.getcwd()  # noqa: PTH109 - twenty times as fast
     except FileNotFoundError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tm.store.keys import Keys
 
 _ANNOUNCED = frozenset({b"message", b"subscribe", b"unsubscribe"})
-#: runs per call: holds the server for less than 2 ms; more at once were not quicker
+#: runs per call: 3 to 4 ms of the server's time, at 6 to 8 us for each with its result
 RUNS_PER_LOOK = 500
 #: bytes of results after which a call leaves the rest to the next
 BYTES_PER_LOOK = 1 << 20

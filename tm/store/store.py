@@ -167,7 +167,7 @@ class Store(Looking):
     def _start(self, plan: Plan, calls: Sequence[tuple[Any, ...]]) -> list[bool]:
         while True:
             try:
-                if len(calls) == 1:  # a pipeline takes the client 20 us more
+                if len(calls) == 1:  # a pipeline takes the client longer
                     return [created == 1 for created in self._call("start", *calls[0])]
                 pipeline = self._redis.pipeline(transaction=False)
                 for args in calls:
