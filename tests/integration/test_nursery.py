@@ -19,15 +19,13 @@ from tm_worker.channel import ExecutorEnd, SupervisorEnd, pack
 from tm_worker.nursery import Born, Died, Failed, Nursery
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
 
     from tm_worker.nursery import News
 
 
-def obedient(sock: socket.socket) -> None:
-    """An executor that does what the frames say."""
-    end = ExecutorEnd(sock)
+def obedient(end: ExecutorEnd) -> None:
+    """An executor that does what the claims say."""
     while (order := end.receive()) is not None:
         match order:
             case ["about"]:
@@ -56,7 +54,7 @@ def obedient(sock: socket.socket) -> None:
 class Watched:
     """A nursery whose news are collected."""
 
-    def __init__(self, body: Callable[[socket.socket], None], warm_up: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, body: Callable[[ExecutorEnd], None], warm_up: Callable[[], None] = lambda: None) -> None:
         self.nursery = Nursery.start(body, warm_up)
         self.heard: list[News] = []
         self.ended = False
@@ -104,7 +102,7 @@ def watching(warm_up: Callable[[], None] = lambda: None) -> Iterator[Watched]:
 
 def ask(stream: SupervisorEnd, *order: Any) -> list[Any]:
     """Send an order and wait for the answer."""
-    stream.send(pack(list(order)))
+    stream.run(list(order))
     answers: list[list[Any]] = []
 
     def answered() -> bool:
@@ -132,7 +130,7 @@ def test_an_executor_is_a_child_of_the_nursery_in_a_group_of_its_own(watched: Wa
 def test_an_exit_is_news_at_once(watched: Watched) -> None:
     stream = watched.spawn(7)
     watched.birth(7)
-    stream.send(pack(["exit", 3]))
+    stream.run(["exit", 3])
     began = time.monotonic()
     assert watched.death(7).exit_code == 3
     assert time.monotonic() - began < 1.0
@@ -155,7 +153,7 @@ def test_the_end_of_the_stream_ends_an_executor(watched: Watched) -> None:
 def test_a_group_ends_with_its_executor(watched: Watched) -> None:
     stream = watched.spawn(1)
     [grandchild] = ask(stream, "fork")
-    stream.send(pack(["exit", 0]))
+    stream.run(["exit", 0])
     watched.death(1)
     wait_for(lambda: not running(grandchild), "the grandchild to be gone")
 

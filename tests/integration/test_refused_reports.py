@@ -16,7 +16,8 @@ from tm.states import Outcome, TaskState
 from tm.store.outages import is_refusal
 from tm.store.records import NewRun, Report
 from tm_worker.exchange import BATCH_BYTES, Exchange
-from tm_worker.supervisor import Ended, Supervisor
+from tm_worker.executors import Ended
+from tm_worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from tests.store.stage import CHAIN, DIAMOND, LEASE, SINGLE, fan, plan
 from tm.events import AttemptEnded, RunEnded, TaskClosed
 from tm.retry import RetryPolicy
 from tm.states import MAX_LOSSES, Outcome, RunState, TaskState
-from tm.store.records import NewRun, Report, VerdictKind
+from tm.store.records import UNBEGUN, NewRun, Report, VerdictKind
 
 if TYPE_CHECKING:
     from tests.store.stage import Stage
@@ -225,6 +225,44 @@ def test_work_given_back_starts_again_at_once_and_for_free(stage: Stage) -> None
         assert stage.finish(claim, Outcome.LOST)[0].kind is VerdictKind.ACCEPTED
     assert stage.work() == ["only"]
     assert stage.state() == "success"
+
+
+def test_what_had_not_begun_waits_again_as_if_nobody_had_claimed_it(stage: Stage) -> None:
+    stage.start(plan(SINGLE), "r1")
+    stage.later(10)
+    stage.start(plan(SINGLE), "r2")
+    stage.later(10)
+    stage.start(plan(SINGLE), "r3")
+    before = stage.client.zrange(stage.keys.queued("default"), 0, -1, withscores=True)
+    claims = stage.take(2)
+    stage.later(5000)
+    events = len(stage.events())
+    reports = [Report(each.job, each.token, Outcome.LOST, ms=UNBEGUN) for each in claims]
+    verdicts, _ = stage.store.finish(stage.ask(0), reports)
+    assert [verdict.kind for verdict in verdicts] == [VerdictKind.ACCEPTED] * 2
+    assert stage.client.zrange(stage.keys.queued("default"), 0, -1, withscores=True) == before
+    assert stage.client.zcard(stage.keys.leases) == 0
+    assert len(stage.events()) == events, "history was told of it"
+    assert stage.store.ring() == 0
+    again = stage.take(3)
+    assert [(each.run, each.attempt) for each in again] == [("r1", 1), ("r2", 1), ("r3", 1)]
+    assert stage.store.finish(stage.ask(0), reports)[0][0].kind is VerdictKind.REJECTED
+    assert stage.states("r1") == {"only": "running"}
+
+
+def test_what_had_not_begun_may_come_back_in_the_same_call_and_its_cancelled_run_stays_cancelled(stage: Stage) -> None:
+    stage.start(plan(SINGLE))
+    claim = stage.take_one()
+    verdict, grant = stage.finish(claim, Outcome.LOST, count=1, ms=UNBEGUN)
+    assert verdict.kind is VerdictKind.ACCEPTED
+    [again] = grant.claims
+    assert (again.job, again.token == claim.token) == (claim.job, False)
+    assert stage.client.zcard(stage.keys.queued("default")) == 0
+    assert stage.client.zcard(stage.keys.leases) == 1
+    stage.store.cancel("r")
+    assert stage.finish(again, Outcome.LOST, ms=UNBEGUN)[0].kind is VerdictKind.DUPLICATE
+    assert stage.state() == "cancelled"
+    assert stage.take() == []
 
 
 def test_a_task_whose_process_dies_again_and_again_is_quarantined(stage: Stage) -> None:

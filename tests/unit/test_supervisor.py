@@ -6,13 +6,17 @@ import signal
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tm import codec
 from tm.states import Outcome
-from tm.store.records import Beat, Claim, Verdict, VerdictKind
-from tm_worker.supervisor import STOP_GRACE, Ended, Retire, Run, Signal, Spawn, Supervisor
+from tm.store.records import UNBEGUN, Beat, Claim, Verdict, VerdictKind
+from tm_worker.executors import Ended, Recall, Retire, Run, Signal, Spawn
+from tm_worker.pace import AHEAD, DEEPEST, SMALL
+from tm_worker.supervisor import IDLE_PATIENCE, PATIENCE, STOP_GRACE, WAIT, Supervisor
 
 if TYPE_CHECKING:
-    from tm_worker.supervisor import Action
+    from tm_worker.executors import Action
 
 _jobs = count(1)
 
@@ -41,7 +45,7 @@ def run(supervisor: Supervisor, what: Claim, now: float = 0.0) -> int:
 
 
 def report(supervisor: Supervisor, number: int, what: Claim, now: float = 1.0, **fields: Any) -> list[Action]:
-    frame = {"ok": True, "value": b"\x01", "error": b"", "retry": False, "ms": 5, "leaving": False} | fields
+    frame = {"ok": True, "value": b"\x01", "error": b"", "retry": False, "us": 5_000, "leaving": False} | fields
     return supervisor.reported(number, [what.job, what.token, *frame.values()], now)
 
 
@@ -207,7 +211,7 @@ def test_a_claim_that_could_not_be_sent_goes_to_another() -> None:
     supervisor = ready(2)
     what = claim()
     number = run(supervisor, what)
-    assert supervisor.unsent(number, 0.0) == [Run(3 - number, what)]
+    assert supervisor.unsent(number, what.job, 0.0) == [Run(3 - number, what)]
     supervisor.died(number, 1, 0, 5.0)
     assert not supervisor.ended
     assert list(supervisor.held) == [what.job]
@@ -387,3 +391,244 @@ def test_an_attempt_that_takes_too_much_memory_is_killed_and_says_so() -> None:
     assert "limit of 256 MiB (TM_MEMORY_LIMIT)" in said(supervisor)["message"]
     assert said(supervisor)["max_rss"] == 310 << 20
     assert supervisor.too_large(1, 300 << 20, 256 << 20, 2.0) == [], "an idle one is nobody's attempt"
+
+
+# What is fed ahead ------------------------------------------------------------------------------------------------
+
+
+def deep(processes: int = 1, **options: Any) -> Supervisor:
+    """A supervisor that has seen tiny tasks come from a deep queue, with nothing to do now."""
+    supervisor = ready(processes, **options)
+    for _ in range(8):
+        claims = [claim() for _ in range(supervisor.appetite)]
+        sent = [action for action in supervisor.granted(claims, 0.0, full=True) if isinstance(action, Run)]
+        assert len(sent) == len(claims)
+        for action in sent:
+            report(supervisor, action.number, action.claim, now=0.0, us=20)
+    supervisor.ended.clear()
+    return supervisor
+
+
+def sent(actions: list[Action]) -> list[tuple[int, Claim]]:
+    assert all(isinstance(action, Run) for action in actions)
+    return [(action.number, action.claim) for action in actions if isinstance(action, Run)]
+
+
+def test_an_executor_gets_one_attempt_at_a_time_until_tasks_are_known_and_the_queue_is_deep() -> None:
+    supervisor = ready(1)
+    assert supervisor.appetite == 1
+    what = claim()
+    supervisor.granted([what], 0.0, full=True)
+    assert supervisor.appetite == 0
+    report(supervisor, 1, what, us=20)
+    depths = []
+    for _ in range(7):
+        claims = [claim() for _ in range(supervisor.appetite)]
+        supervisor.granted(claims, 0.0, full=True)
+        for each in claims:
+            report(supervisor, 1, each, us=20)
+        depths.append(supervisor.appetite)
+    assert depths == [2, 4, 8, 16, 32, 32, 32]
+    assert depths[-1] == DEEPEST
+
+
+def test_a_queue_that_is_not_deep_is_left_to_others() -> None:
+    supervisor = ready(1)
+    for _ in range(5):
+        what = claim()
+        supervisor.granted([what], 0.0, full=False)
+        report(supervisor, 1, what, us=20)
+    assert supervisor.appetite == 1
+
+
+def test_work_is_spread_over_the_executors() -> None:
+    supervisor = deep(2)
+    numbers = [number for number, _ in sent(supervisor.granted([claim() for _ in range(20)], 0.0))]
+    assert sorted(numbers) == [1] * 10 + [2] * 10
+
+
+def test_reports_come_in_the_order_of_the_queue() -> None:
+    supervisor = deep()
+    claims = [claim() for _ in range(3)]
+    supervisor.granted(claims, 0.0)
+    for each in claims:
+        assert report(supervisor, 1, each, us=20) == []
+    assert [ended.report.job for ended in supervisor.ended] == [each.job for each in claims]
+    supervisor.granted(claims := [claim(), claim()], 0.0)
+    assert report(supervisor, 1, claims[1]) == [Recall(1), Signal(1, signal.SIGKILL)]
+
+
+def test_a_long_task_waits_behind_nothing_and_nothing_behind_it() -> None:
+    supervisor = deep(2)
+    long, tiny = claim("long"), [claim() for _ in range(3)]
+    supervisor._pace.took(long, 1.0)
+    tinies = [claim() for _ in range(4)]
+    supervisor.granted(tinies, 0.0)
+    assert supervisor.granted([long, *tiny], 0.0) == []
+    assert supervisor.room == 0
+    for number in (1, 2):
+        mine = [held.claim for held in supervisor.executors[number].queue]
+        if number == 1:
+            assert report(supervisor, 1, mine[0], us=20) == []
+            assert sent(report(supervisor, 1, mine[1], us=20)) == [(1, long)]
+    assert [each.claim for each in supervisor.executors[1].queue] == [long]
+
+
+@pytest.mark.parametrize("kind", ["a repeat", "large", "many messages", "unknown"])
+def test_what_is_never_fed_ahead(kind: str) -> None:
+    supervisor = deep()
+    if kind == "a repeat":
+        what = Claim("r_1_2", "token", "run", "g", "v1", "t", 2, 0, None, None, b"", "")
+    elif kind == "large":
+        what = Claim("r_1_1", "token", "run", "g", "v1", "t", 1, 0, None, None, bytes(SMALL + 1), "")
+    elif kind == "many messages":
+        inputs = [(f"p{n}", b"") for n in range(100)]
+        what = Claim("r_1_1", "token", "run", "g", "v1", "t", 1, 0, None, None, b"", "", inputs)
+    else:
+        what = Claim("r_1_1", "token", "run", "another graph", "v1", "t", 1, 0, None, None, b"", "")
+    assert len(sent(supervisor.granted([claim(), what], 0.0))) == 1
+    assert supervisor.appetite == 0
+
+
+def test_a_task_not_seen_yet_is_judged_by_its_graph() -> None:
+    supervisor = deep()
+    assert len(sent(supervisor.granted([claim("new 1"), claim("new 2")], 0.0))) == 2
+
+
+def test_an_executor_has_a_few_milliseconds_of_work_at_most() -> None:
+    supervisor = ready(1)
+    for _ in range(8):
+        claims = [claim() for _ in range(supervisor.appetite)]
+        for number, each in sent(supervisor.granted(claims, 0.0, full=True)):
+            report(supervisor, number, each, now=0.0, us=900)
+    supervisor.granted([claim() for _ in range(10)], 0.0)
+    assert len(supervisor.executors[1].queue) * 900e-6 <= AHEAD
+
+
+def test_what_waits_behind_a_slow_one_goes_to_an_idle_executor() -> None:
+    supervisor = deep(2)
+    claims = [claim() for _ in range(6)]
+    supervisor.granted(claims, 0.0)
+    mine = [held.claim for held in supervisor.executors[1].queue]
+    for held in list(supervisor.executors[2].queue):
+        report(supervisor, 2, held.claim, now=0.0005, us=20)
+    assert supervisor.next_time() == IDLE_PATIENCE
+    assert supervisor.tick(0.0019) == []
+    assert supervisor.tick(IDLE_PATIENCE) == [Recall(1)]
+    assert sent(supervisor.returned(1, [each.job for each in mine[1:]], [], 0.002)) == [(2, each) for each in mine[1:]]
+    assert supervisor.tick(0.003) == []
+
+
+def test_what_waits_behind_a_slow_one_goes_back_to_the_server_when_nobody_is_idle() -> None:
+    supervisor = deep()
+    claims = [claim() for _ in range(3)]
+    supervisor.granted(claims, 0.0)
+    assert supervisor.tick(PATIENCE - 0.001) == []
+    assert supervisor.tick(PATIENCE) == [Recall(1)]
+    assert supervisor.returned(1, [each.job for each in claims[1:]], [], PATIENCE) == []
+    assert supervisor.tick(PATIENCE + WAIT - 0.001) == []
+    assert supervisor.tick(PATIENCE + WAIT) == []
+    assert [(each.report.job, each.report.outcome, each.report.ms) for each in supervisor.ended] == [
+        (each.job, Outcome.LOST, UNBEGUN) for each in claims[1:]
+    ]
+    assert list(supervisor.held) == [claims[0].job]
+
+
+def test_a_death_is_blamed_on_the_attempt_that_ran() -> None:
+    supervisor = deep()
+    claims = [claim() for _ in range(4)]
+    supervisor.granted(claims, 0.0)
+    report(supervisor, 1, claims[0], us=20)
+    supervisor.hung_up(1, 0.1)
+    assert supervisor.returned(1, [each.job for each in claims[2:]], [], 0.1) == []
+    [spawn] = supervisor.died(1, -11, 0, 0.1)
+    assert [(each.report.job, each.report.outcome) for each in supervisor.ended] == [
+        (claims[0].job, Outcome.SUCCESS),
+        (claims[1].job, Outcome.KILLED),
+    ]
+    assert isinstance(spawn, Spawn)
+    assert sent(supervisor.born(spawn.number, 0.11)) == [(spawn.number, claims[2]), (spawn.number, claims[3])]
+
+
+def test_a_timeout_counts_from_the_begin_and_its_signal_hits_no_other() -> None:
+    supervisor = deep()
+    first, second, third = claim(), claim(timeout=0.015), claim()
+    supervisor.granted([first, second, third], 0.0)
+    report(supervisor, 1, first, now=0.01, us=20)
+    assert supervisor.tick(0.024) == []
+    assert supervisor.tick(0.025) == [Recall(1)]
+    assert supervisor.returned(1, [third.job], [], 0.025) == [Signal(1, signal.SIGTERM)]
+
+
+def test_one_that_ended_while_it_was_to_be_stopped_is_left_alone_and_so_is_the_next() -> None:
+    supervisor = deep()
+    first, second = claim(timeout=0.01), claim()
+    supervisor.granted([first, second], 0.0)
+    assert supervisor.tick(0.01) == [Recall(1)]
+    frame = [first.job, first.token, True, b"", b"", False, 20, False]
+    assert supervisor.returned(1, [], [frame], 0.01) == []  # it is at the second one by now
+    assert last(supervisor).report.outcome is Outcome.SUCCESS
+    assert supervisor.running() == [1]
+
+
+def test_a_cancelled_attempt_that_waits_in_a_queue_never_begins() -> None:
+    supervisor = deep()
+    first, second, third = claim(), claim(), claim()
+    supervisor.granted([first, second, third], 0.0)
+    assert supervisor.beaten([(second.job, second.token, Beat.CANCEL)], 0.001) == [Recall(1)]
+    assert sent(supervisor.returned(1, [second.job, third.job], [], 0.001)) == [(1, third)]
+    assert list(supervisor.held) == [first.job, third.job]
+
+
+def test_a_drain_gives_back_what_waits_in_a_queue() -> None:
+    supervisor = deep()
+    first, second = claim(), claim()
+    supervisor.granted([first, second], 0.0)
+    assert supervisor.drain(0.001, 30.0) == [Recall(1)]
+    assert supervisor.returned(1, [second.job], [], 0.001) == []
+    assert (last(supervisor).report.job, last(supervisor).report.ms) == (second.job, UNBEGUN)
+    assert report(supervisor, 1, first, us=20) == []
+    assert supervisor.finished
+
+
+def test_an_executor_that_leaves_passes_on_what_it_has_not_begun() -> None:
+    supervisor = deep(2)
+    claims = [claim() for _ in range(4)]
+    supervisor.granted(claims, 0.0)
+    mine = [held.claim for held in supervisor.executors[1].queue]
+    assert report(supervisor, 1, mine[0], us=20, leaving=True) == [Recall(1)]
+    actions = supervisor.returned(1, [mine[1].job], [], 0.0)
+    assert actions[0] == Retire(1)
+    assert isinstance(actions[1], Spawn)
+    assert sent(actions[2:]) == [(2, mine[1])]
+
+
+def test_an_executor_gets_no_more_than_max_tasks() -> None:
+    supervisor = deep(max_tasks=500)
+    executor = supervisor.executors[1]
+    executor.ran = 498
+    assert len(sent(supervisor.granted([claim() for _ in range(5)], 0.0))) == 2
+
+
+def test_a_claim_that_does_not_fit_waits_its_turn() -> None:
+    supervisor = deep()
+    first, second = claim(), claim()
+    supervisor.granted([first, second], 0.0)
+    assert supervisor.unsent(1, second.job, 0.0, full=True) == []
+    assert sent(report(supervisor, 1, first, us=20)) == [(1, second)]
+
+
+def test_results_are_collected_only_while_every_executor_has_work() -> None:
+    supervisor = deep(2)
+    assert supervisor.leisure(0.0) == 0.0
+    supervisor.granted([claim() for _ in range(60)], 0.0)
+    assert 0.0 < supervisor.leisure(0.0) <= 0.001
+    assert supervisor.leisure(0.01) == 0.0
+    for held in list(supervisor.executors[1].queue)[:-1]:
+        report(supervisor, 1, held.claim, now=0.0, us=20)
+    assert supervisor.leisure(0.0) == 0.0
+
+
+def test_where_nothing_can_be_taken_back_nothing_is_fed_ahead() -> None:
+    supervisor = deep(deepest=1)
+    assert supervisor.appetite == 1

@@ -93,6 +93,10 @@ class Grant:
     passed: int = 0  #: attempts put back because this worker has not loaded their graph
 
 
+#: `Report.ms` of what was lost before it began: it is queued again as if nobody had claimed it
+UNBEGUN = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """How an attempt ended, as its worker saw it."""
@@ -103,7 +107,7 @@ class Report:
     value: bytes = b""  #: the message, when it succeeded
     error: bytes = b""  #: msgpack map (type, message, traceback, ...), when it did not; the reason, when it was skipped
     retry: bool = True  #: False when another attempt is pointless
-    ms: int = 0  #: how long the body ran
+    ms: int = 0  #: how long the body ran, or UNBEGUN
     chance: float = 0.0  #: in [0, 1), picks the jitter of a retry
 
 

@@ -1,33 +1,62 @@
-"""Frames between a supervisor and an executor: a length, then a msgpack list.
+"""Between a supervisor and an executor: claims there, reports back, both msgpack lists.
 
-Messages inside a frame are bytes and stay so: a supervisor hands them on without looking into them.
+Reports go by a stream, each a frame with its length. Claims go by a pair of sockets that keep packets apart, and whose
+other end the supervisor holds as well: it can read back those that the executor has not read, which has not begun them
+then, also after its death. Every packet is read by exactly one of the two. A claim that is too large for a packet goes
+by the stream, and a mark in its place. Where the system has no such sockets (macOS) all claims go by the stream.
+
+Messages in claims and reports are bytes and stay so: a supervisor hands them on without looking into them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Callable
+    from io import IOBase
 
 _LENGTH = struct.Struct("!I")
 #: bytes; more than any set of inputs may have, so a larger length means that somebody wrote rubbish
 MAX_FRAME = 1 << 30
 _CHUNK = 1 << 16
+#: bytes; claims up to this size are packets
+PACKET = 1 << 15
+_IN_THE_STREAM = b"\xc1"  # no msgpack begins so
+#: bytes; a few milliseconds of small claims fit
+_ROOM = 1 << 19
 
 
 class BrokenFrameError(Exception):
     """The other side sent something that is no frame."""
 
 
+# one for all: msgpack.packb maps 256 KiB of memory anew for every call
+_pack: Callable[[list[Any]], bytes] = msgpack.Packer(buf_size=_CHUNK).pack
+
+
 def pack(fields: list[Any]) -> bytes:
     """One frame."""
-    body: bytes = msgpack.packb(fields)
+    body = _pack(fields)
     return _LENGTH.pack(len(body)) + body
+
+
+def packets() -> tuple[socket.socket, socket.socket] | None:
+    """A pair of sockets for claims, from the first to the second; None where there are none that keep packets apart."""
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        return None
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
+    return ours, theirs
 
 
 def _unpack(body: bytes | bytearray | memoryview) -> list[Any]:
@@ -40,12 +69,33 @@ def _unpack(body: bytes | bytearray | memoryview) -> list[Any]:
     return fields
 
 
-class SupervisorEnd:
-    """The supervisor's end: never blocks."""
+def can_take_back() -> bool:
+    """Whether claims that an executor has not begun can be read back here."""
+    pair = packets()
+    for each in pair or ():
+        each.close()
+    return pair is not None
 
-    def __init__(self, sock: socket.socket) -> None:
+
+class SupervisorEnd:
+    """The supervisor's end: never blocks.
+
+    Args:
+        sock: the stream.
+        claims: both ends of a pair for claims.
+    """
+
+    def __init__(self, sock: socket.socket, claims: tuple[socket.socket, socket.socket] | None = None) -> None:
         sock.setblocking(False)
         self.sock = sock
+        self._claims: socket.socket | None = None
+        self._unread: socket.socket | None = None
+        if claims is not None:
+            self._claims, self._unread = claims
+        if self._claims is not None:
+            self._claims.setblocking(False)
+        self._broken = False
+        self._streamed = ""  # the job of the last claim that went by the stream
         self._in = bytearray()
         self._out = bytearray()
 
@@ -57,6 +107,40 @@ class SupervisorEnd:
     def wants_write(self) -> bool:
         """Whether `flush` is to be called once the socket is writable."""
         return bool(self._out)
+
+    def run(self, claim: list[Any]) -> bool:
+        """Send a claim, of which the first field is the job. Returns False when there is no room for it now.
+
+        Raises:
+            OSError: the executor is gone.
+        """
+        body = _pack(claim)
+        if self._claims is None or len(body) > PACKET:
+            self.send(_LENGTH.pack(len(body)) + body)
+            body, self._streamed = _IN_THE_STREAM, claim[0]
+        if self._claims is not None:
+            try:
+                self._claims.send(body)
+            except BlockingIOError:
+                return False
+        return True
+
+    def take_back(self) -> list[str]:
+        """The jobs of the claims that the executor has not read and now never will.
+
+        One that went by the stream has nothing behind it, and is read back only when the executor ends.
+        """
+        found: list[str] = []
+        if self._unread is None:
+            return found
+        while True:
+            try:
+                body = self._unread.recv(PACKET, socket.MSG_DONTWAIT)
+            except OSError:
+                return found
+            if not body:
+                return found
+            found.append(self._streamed if body == _IN_THE_STREAM else str(_unpack(body)[0]))
 
     def send(self, frame: bytes) -> None:
         """Send one packed frame, or keep what the socket does not take now.
@@ -89,7 +173,7 @@ class SupervisorEnd:
             BrokenFrameError: what came in is no frame.
         """
         frames: list[list[Any]] = []
-        while True:
+        while not self._broken:
             try:
                 data = self.sock.recv(_CHUNK)
             except BlockingIOError:
@@ -99,9 +183,14 @@ class SupervisorEnd:
             if not data:
                 return frames, True
             self._in += data
-            self._cut(frames)
+            try:
+                self._cut(frames)
+            except BrokenFrameError:
+                self._broken = True
+                raise
             if len(data) < _CHUNK:
                 return frames, False
+        return frames, False
 
     def _cut(self, frames: list[list[Any]]) -> None:
         start, size = 0, len(self._in)
@@ -119,26 +208,55 @@ class SupervisorEnd:
             del self._in[:start]
 
     def close(self) -> None:
-        """Close; the executor reads the end of the stream and exits when it is done."""
+        """Close; the executor reads the end of what it listens to and exits when it is done."""
         self.sock.close()
+        if self._claims is not None and self._unread is not None:
+            self._claims.close()
+            self._unread.close()
 
 
 class ExecutorEnd:
-    """The executor's end: blocks."""
+    """The executor's end: blocks.
 
-    def __init__(self, sock: socket.socket) -> None:
+    Args:
+        sock: the stream.
+        claims: its end of the pair for claims.
+    """
+
+    def __init__(self, sock: socket.socket, claims: socket.socket | None = None) -> None:
         sock.setblocking(True)
-        self.sock = sock
-        self._reader = sock.makefile("rb", buffering=_CHUNK)
+        self.sock, self._claims = sock, claims
+        self._reader: IOBase | None = None
+        self._packet = memoryview(bytearray(PACKET))
+        if claims is not None:
+            claims.setblocking(True)
+
+    def move(self, move: Callable[[socket.socket], socket.socket]) -> None:
+        """Have `move` replace the sockets, before anything was received."""
+        self.sock = move(self.sock)
+        self._claims = self._claims and move(self._claims)
 
     def receive(self) -> list[Any] | None:
-        """The next frame; None when the supervisor has closed its end, or is dead."""
+        """The next claim; None when the supervisor has closed its end, or is dead."""
+        if self._claims is None:
+            return self._read_frame()
         try:
-            head = self._reader.read(4)
-            if head is None or len(head) < 4:
+            size = self._claims.recv_into(self._packet)
+        except ConnectionError:
+            return None
+        if not size:
+            return None
+        packet = self._packet[:size]
+        return self._read_frame() if packet == _IN_THE_STREAM else _unpack(packet)
+
+    def _read_frame(self) -> list[Any] | None:
+        reader = self._reader = self._reader or self.sock.makefile("rb", buffering=_CHUNK)
+        try:
+            head = reader.read(4)
+            if len(head) < 4:
                 return None
             (length,) = _LENGTH.unpack(head)
-            body = self._reader.read(length)
+            body = reader.read(length)
         except ConnectionError:
             return None
         return None if len(body) < length else _unpack(body)
@@ -149,10 +267,14 @@ class ExecutorEnd:
 
     def abandon(self) -> None:
         """Close in a forked child, whatever other threads were doing, so that it cannot be taken for the executor."""
-        if (descriptor := self.sock.detach()) >= 0:
-            os.close(descriptor)
+        for sock in (self.sock, self._claims):
+            if sock is not None and (descriptor := sock.detach()) >= 0:
+                os.close(descriptor)
 
     def close(self) -> None:
         """Close."""
-        self._reader.close()
+        if self._reader is not None:
+            self._reader.close()
         self.sock.close()
+        if self._claims is not None:
+            self._claims.close()

@@ -17,11 +17,11 @@ from tm import codec, ids
 from tm.logs import get_logger
 from tm.states import Outcome
 from tm.store.outages import is_refusal
-from tm.store.records import Ask, Claim, Grant, Verdict, VerdictKind
+from tm.store.records import UNBEGUN, Ask, Claim, Grant, Verdict, VerdictKind
+from tm_worker.executors import Action, Ended
 from tm_worker.outage import AWAY, Outage
 from tm_worker.refusal import Refused
 from tm_worker.spool import Spool
-from tm_worker.supervisor import Action, Ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +39,8 @@ log = get_logger("worker")
 BATCH = 64
 #: bytes of their values; a single one may have more
 BATCH_BYTES = 8 << 20
+#: reports that are worth a call by themselves
+ENOUGH = 32
 #: seconds between two looks while RQ is suspended
 SUSPENDED_PAUSE = 1.0
 #: seconds to rest after there was only work of graphs we have not loaded
@@ -128,6 +130,10 @@ class Exchange:
             times.append(self._say_at)
         return min(times) if times else None
 
+    def rest(self, now: float) -> float:
+        """Seconds in which results may come together, for all executors have work anyway."""
+        return 0.0 if self._has_something_to_say(now) else self._supervisor.leisure(now)
+
     def pairs(self) -> list[tuple[str, str]]:
         """Job and token of all that is ours, for heartbeats; may be called from another thread."""
         waiting = self._undelivered()
@@ -181,8 +187,10 @@ class Exchange:
     # One question ---------------------------------------------------------------------------------------------------
 
     def _has_something_to_say(self, now: float) -> bool:
-        if not self.quiet:
+        if self._open is not None or self._refused:
             return True
+        if ended := len(self._supervisor.ended):
+            return ended >= ENOUGH or self._supervisor.leisure(now) == 0.0
         return self._supervisor.room > 0 and now >= self._rest_until and (self.hungry or self.suspended or self.strange)
 
     def _ask(self, now: float) -> list[Action] | None:
@@ -212,7 +220,7 @@ class Exchange:
     def _question(self, now: float) -> tuple[Ask, list[Ended]]:
         supervisor = self._supervisor
         batch = self._refused.next() if self._refused else self._batch()
-        count = supervisor.room if now >= self._rest_until else 0
+        count = supervisor.appetite if now >= self._rest_until else 0
         state = "busy" if supervisor.held or self._bell else ""
         ask = Ask(
             worker=self._worker.name,
@@ -265,7 +273,7 @@ class Exchange:
         self._refused.delivered(batch)
         if self._spool is not None:
             self._spool.forget(ended.report for ended in batch)
-        self.done += len(batch)
+        self.done += sum(ended.report.ms != UNBEGUN for ended in batch)
         if self.tally is not None:
             self.tally.settled(batch, verdicts)
 
@@ -291,7 +299,8 @@ class Exchange:
             for claim in grant.claims:
                 if claim.version != self._versions.get(claim.graph):
                     self._warn_of_version(claim)
-        actions = self._supervisor.granted(grant.claims, now)
+        full = 0 < ask.count <= len(grant.claims)
+        actions = self._supervisor.granted(grant.claims, now, full=full)
         self._notice(now)
         return actions
 
@@ -390,6 +399,8 @@ def _log_end(ended: Ended, verdict: Verdict, server_ms: float) -> None:
         log.debug("attempt succeeded", **about, ms=report.ms)
     elif report.outcome is Outcome.SKIPPED:
         log.info("attempt skipped", **about, **_in_short(report.error))
+    elif report.ms == UNBEGUN:
+        log.debug("attempt given back before it began", **about)
     else:
         more = {} if verdict.due_ms is None else {"retry_in": f"{max(0.0, verdict.due_ms - server_ms) / 1000:.3g}s"}
         log.warning(_WORDS[report.outcome], **about, **_in_short(report.error), ms=report.ms, **more)

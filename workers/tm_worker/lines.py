@@ -23,6 +23,7 @@ from tm import codec
 from tm.errors import CodecError
 from tm.loglines import LEVELS, Line, Stream
 from tm.states import Outcome
+from tm.store.records import UNBEGUN
 from tm_worker import frames
 from tm_worker.frames import Piece, Splitter
 from tm_worker.journal import About, Journal
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from tm.store.store import Store
     from tm_worker.echo import Echo
     from tm_worker.exchange import Exchange
+    from tm_worker.executors import Ended
     from tm_worker.outgoing import Outgoing
-    from tm_worker.supervisor import Ended
 
 #: bytes an executor can be ahead of us; a thousand lines go in without waiting
 PIPE_SIZE = 128 << 10
@@ -350,6 +351,8 @@ class Lines:
     def _ended(self, ended: Ended) -> None:
         report, claim = ended.report, ended.claim
         journal = self._journals.pop(report.token, None)
+        if report.ms == UNBEGUN:
+            return  # it will be made by somebody else, as this attempt
         if claim is None or (journal is None and (report.outcome in _QUIET or report.token in self._told)):
             return
         if ended.executor is not None and journal is not None and ended.executor in self._of:

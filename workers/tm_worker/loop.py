@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from tm.logs import get_logger
 from tm_worker import channel
+from tm_worker.executors import Action, Recall, Retire, Run, Signal, Spawn
 from tm_worker.nursery import Born, Died
 from tm_worker.outage import AWAY
-from tm_worker.supervisor import Action, Retire, Run, Signal, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._selector.register(nursery, selectors.EVENT_READ, self._on_nursery)
         self._selector.register(waker.fileno(), selectors.EVENT_READ, self._on_wake)
-        lines.attach(self._selector, self._hear_out, self._running)
+        lines.attach(self._selector, self._on_executor, self._running)
 
     def run(self, burst: bool = False) -> int:
         """Work. Returns how many attempts were delivered."""
@@ -141,6 +141,10 @@ class Loop:
         ]
         known = [each for each in times if each is not None]
         timeout = max(0.0, min(known) - now) if known else None
+        if (rest := self._exchange.rest(now)) > 0:
+            # every report that comes wakes us up, on a CPU that an executor had just then
+            time.sleep(rest)
+            timeout = 0.0
         for key, events in self._selector.select(timeout):
             key.data(key.fileobj, events)
         overdue = self._bell.overdue_at()
@@ -225,7 +229,8 @@ class Loop:
                 self._carry_out(self._supervisor.born(each.number, now))
             elif isinstance(each, Died):
                 self._watch_memory.died(each.number)
-                self._hear_out(each.number)
+                self._supervisor.hung_up(each.number, now)  # what it has not begun is not for it any more
+                self._recall(each.number)  # and it may have reported before it died
                 self._close(each.number)
                 self._lines.died(each.number)
                 if each.number in self._supervisor.executors:
@@ -243,12 +248,17 @@ class Loop:
             self._give_up_at = now + self._drain
             self._selector.unregister(self._nursery)
             for number in list(self._channels):
-                self._hear_out(number)
+                self._supervisor.hung_up(number, now)
+                self._recall(number)
             self._supervisor.abandon(now)
 
-    def _hear_out(self, number: int) -> None:
-        """Read what a dead executor still said: it may have reported before it died."""
-        self._on_executor(number)
+    def _recall(self, number: int) -> None:
+        """Take back what an executor has not begun, and after that read all it has said: then it can say no more."""
+        stream = self._channels.get(number)
+        if stream is None:
+            self._carry_out(self._supervisor.returned(number, (), (), time.monotonic()))
+        else:
+            self._hear(number, stream, stream.take_back())
 
     def _running(self, number: int) -> Claim | None:
         """The attempt an executor is at, by what it has reported."""
@@ -259,25 +269,32 @@ class Loop:
         stream = self._channels.get(number)
         if stream is None:
             return  # closed meanwhile
-        now = time.monotonic()
         if events & selectors.EVENT_WRITE:
             with contextlib.suppress(OSError):  # its death is news of the nursery
                 stream.flush()
             self._watch(number, stream)
-        if not events & selectors.EVENT_READ:
-            return
+        if events & selectors.EVENT_READ:
+            self._hear(number, stream, None)
+
+    def _hear(self, number: int, stream: channel.SupervisorEnd, back: list[str] | None) -> None:
+        """Read what an executor has said, since these jobs were taken back from it."""
+        supervisor, now, rubbish = self._supervisor, time.monotonic(), None
         try:
             frames, ended = stream.receive()
         except channel.BrokenFrameError as error:
-            log.warning("an executor sent rubbish and is ended", reason=error)
+            frames, ended, rubbish = [], False, error
+        if back is not None:
+            self._carry_out(supervisor.returned(number, back, frames, now))
+        else:
+            for frame in frames:
+                self._carry_out(supervisor.reported(number, frame, now))
+        if rubbish is not None:
+            log.warning("an executor sent rubbish and is ended", reason=rubbish)
+            self._carry_out(supervisor.broken(number, now))
             self._close(number)
-            self._carry_out(self._supervisor.broken(number, now))
-            return
-        for frame in frames:
-            self._carry_out(self._supervisor.reported(number, frame, now))
-        if ended and number in self._channels:
+        elif ended and number in self._channels:
+            supervisor.hung_up(number, now)
             self._close(number)
-            self._supervisor.hung_up(number, now)
 
     def _watch(self, number: int, stream: channel.SupervisorEnd) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if stream.wants_write else 0)
@@ -287,7 +304,10 @@ class Loop:
         stream = self._channels.pop(number, None)
         if stream is not None:
             self._selector.unregister(stream)
+            back = stream.take_back()
             stream.close()
+            if back:
+                self._carry_out(self._supervisor.returned(number, back, (), time.monotonic()))
 
     def _carry_out(self, actions: list[Action]) -> None:
         for action in actions:
@@ -295,6 +315,8 @@ class Loop:
                 self._send(action)
             elif isinstance(action, Spawn):
                 self._spawn(action.number)
+            elif isinstance(action, Recall):
+                self._recall(action.number)
             elif isinstance(action, Signal):
                 self._nursery.signal(action.number, action.signum)
             elif isinstance(action, Retire):
@@ -302,30 +324,30 @@ class Loop:
 
     def _send(self, run: Run) -> None:
         claim = run.claim
-        frame = channel.pack(
-            [
-                claim.job,
-                claim.token,
-                claim.run,
-                claim.graph,
-                claim.task,
-                claim.attempt,
-                claim.tick_ms,
-                claim.params,
-                claim.config,
-                claim.inputs,
-                claim.timeout,
-                claim.ends_ms,
-            ]
-        )
+        fields = [
+            claim.job,
+            claim.token,
+            claim.run,
+            claim.graph,
+            claim.task,
+            claim.attempt,
+            claim.tick_ms,
+            claim.params,
+            claim.config,
+            claim.inputs,
+            claim.timeout,
+            claim.ends_ms,
+        ]
         stream = self._channels.get(run.number)
         try:
             if stream is None:
                 raise BrokenPipeError
-            stream.send(frame)
+            taken = stream.run(fields)
         except OSError:
-            self._carry_out(self._supervisor.unsent(run.number, time.monotonic()))
+            self._carry_out(self._supervisor.unsent(run.number, claim.job, time.monotonic()))
             return
+        if not taken:
+            self._carry_out(self._supervisor.unsent(run.number, claim.job, time.monotonic(), full=True))
         if stream.wants_write:
             self._watch(run.number, stream)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import tm
 from tm.monitor import Counts, Monitor, Pulse, Seconds, by_label, counter, histogram, single
 from tm.states import Outcome
-from tm.store.records import VerdictKind
+from tm.store.records import UNBEGUN, VerdictKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from tm.config import Settings
     from tm.store.records import Verdict
     from tm_worker.exchange import Exchange
+    from tm_worker.executors import Ended
     from tm_worker.heart import Heart
     from tm_worker.loop import Loop, Waker
     from tm_worker.nursery import Nursery
-    from tm_worker.supervisor import Ended, Supervisor
+    from tm_worker.supervisor import Supervisor
 
 
 class Tally:
@@ -37,6 +38,8 @@ class Tally:
         """The server has answered for these reports."""
         for ended, verdict in zip(batch, verdicts, strict=True):
             report, claim = ended.report, ended.claim
+            if report.ms == UNBEGUN:
+                continue
             # a report that an earlier worker left behind does not say of which task it is
             about = (claim.graph, claim.task) if claim else ("", "")
             rejected = verdict.kind is VerdictKind.REJECTED

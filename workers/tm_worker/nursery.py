@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from tm import children
-from tm_worker.channel import SupervisorEnd
+from tm_worker.channel import ExecutorEnd, SupervisorEnd, packets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: to the nursery: what, number of the executor, signal
+#: to the nursery: what, number of the executor, signal or how many descriptors are ends of its channel
 _ORDER = struct.Struct("!BIi")
 _SPAWN, _SIGNAL = 1, 2
 #: from the nursery: what, number, pid or errno, wait status, largest resident size in bytes
@@ -87,7 +87,7 @@ class Nursery:
         """Fork the nursery; call it before anything is connected or started in this process.
 
         Args:
-            body: what an executor does, given its end of the stream to the supervisor, and what else `spawn` sent.
+            body: what an executor does, given its ends for the supervisor, and what else `spawn` sent.
             warm_up: run once in the nursery before the first fork, for imports that executors share.
         """
         ours, theirs = socket.socketpair()
@@ -121,15 +121,16 @@ class Nursery:
             number: what it is called.
             outputs: descriptors for it: what becomes its standard output and standard error, then what its body gets.
         """
-        ours, theirs = socket.socketpair()
-        try:
-            socket.send_fds(self._control, [_ORDER.pack(_SPAWN, number, 0)], [theirs.fileno(), *outputs])
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return SupervisorEnd(ours)
+        with contextlib.ExitStack() as unless_sent:
+            ours, theirs = map(unless_sent.enter_context, socket.socketpair())
+            claims = packets()
+            for each in claims or ():
+                unless_sent.enter_context(each)
+            ends = [theirs.fileno(), claims[1].fileno()] if claims else [theirs.fileno()]
+            socket.send_fds(self._control, [_ORDER.pack(_SPAWN, number, len(ends))], [*ends, *outputs])
+            unless_sent.pop_all()
+        theirs.close()
+        return SupervisorEnd(ours, claims)
 
     def signal(self, number: int, signum: int) -> None:
         """Send a signal to an executor's process group, if it lives."""
@@ -270,14 +271,14 @@ class _Main:
             order += self.control.recv(_ORDER.size - len(order))
         what, number, signum = _ORDER.unpack(order)
         if what == _SPAWN:
-            self._spawn(number, descriptors)
+            self._spawn(number, signum, descriptors)
         elif what == _SIGNAL:
             for pid, living in self.numbers.items():
                 if living == number:
                     _kill_group(pid, signum)
         return True
 
-    def _spawn(self, number: int, descriptors: Sequence[int]) -> None:
+    def _spawn(self, number: int, ends: int, descriptors: Sequence[int]) -> None:
         nursery = os.getpid()
         try:
             pid = os.fork()
@@ -288,7 +289,7 @@ class _Main:
             return
         if pid == 0:
             try:
-                self._become_executor(descriptors, nursery)
+                self._become_executor(ends, descriptors, nursery)
             except BaseException:  # noqa: BLE001 - an executor never returns into the nursery
                 sys.excepthook(*sys.exc_info())
             finally:
@@ -300,7 +301,7 @@ class _Main:
         self.numbers[pid] = number
         self._tell(_BORN, number, pid)
 
-    def _become_executor(self, descriptors: Sequence[int], nursery: int) -> NoReturn:
+    def _become_executor(self, ends: int, descriptors: Sequence[int], nursery: int) -> NoReturn:
         default_signals()
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
@@ -309,11 +310,12 @@ class _Main:
         self.control.close()
         os.close(self.woken)
         os.close(self.waker)
-        stream, *others = descriptors
+        stream, *claims = [socket.socket(fileno=descriptor) for descriptor in descriptors[:ends]]
+        others = descriptors[ends:]
         for target, descriptor in zip((1, 2), others, strict=False):
             os.dup2(descriptor, target)
             os.close(descriptor)
-        self.body(socket.socket(fileno=stream), *others[2:])
+        self.body(ExecutorEnd(stream, *claims), *others[2:])
         os._exit(0)
 
     def _reap(self) -> None:

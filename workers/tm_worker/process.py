@@ -25,7 +25,7 @@ from tm.errors import CodecError, Fail, Skip, TaskmasterError
 from tm.inprocess import arguments_for_root
 from tm.spill import fetch
 from tm_worker.callbacks import tell
-from tm_worker.channel import ExecutorEnd, pack
+from tm_worker.channel import pack
 from tm_worker.faults import describe
 from tm_worker.memory import Gauge
 from tm_worker.nursery import has_children
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tm.graph import AnyTask, Graph
     from tm.spill import Spill
     from tm_worker.capture import Capture
+    from tm_worker.channel import ExecutorEnd
 
 
 class UnknownTaskError(TaskmasterError):
@@ -51,7 +52,7 @@ class Executor:
 
     def __init__(
         self,
-        sock: socket.socket,
+        channel: ExecutorEnd,
         graphs: Mapping[str, Graph],
         max_message: int,
         *,
@@ -62,7 +63,8 @@ class Executor:
         self.graphs = graphs
         self.max_message, self.spill = max_message, spill
         self.pid = os.getpid()
-        self.channel = ExecutorEnd(_out_of_reach(sock))
+        self.channel = channel
+        channel.move(_out_of_reach)
         self.capture = capture
         self.streams = (sys.stdout, sys.stderr)
         self.targets = _targets()
@@ -74,20 +76,20 @@ class Executor:
         os.register_at_fork(after_in_child=self.channel.abandon)
         while (claim := self.channel.receive()) is not None:
             job, token = claim[0], claim[1]
-            began = time.monotonic()
             if self.capture is not None:
                 self.capture.begin(token, *claim[2:6])
+            began = time.perf_counter_ns()
             fields = self._run(claim)
             if os.getpid() != self.pid:  # the task forked, and this is the child coming back from it
                 _leave()
-            milliseconds = int((time.monotonic() - began) * 1000)
+            microseconds = (time.perf_counter_ns() - began) // 1000
             # processes it has left running end with this one
             spoiled = self._flush()
             if self.capture is not None:
                 self.capture.end()  # before the report: nobody must see a result whose lines are still to come
-            leaving = spoiled or has_children() or self.gauge.too_large(milliseconds)
+            leaving = spoiled or has_children() or self.gauge.too_large(microseconds // 1000)
             try:
-                self.channel.send(pack([job, token, *fields, milliseconds, leaving]))
+                self.channel.send(pack([job, token, *fields, microseconds, leaving]))
             except ConnectionError:
                 return  # the supervisor is dead, and others will run this attempt
             if leaving:

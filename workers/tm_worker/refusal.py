@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tm.store.records import Report
-    from tm_worker.supervisor import Ended
+    from tm_worker.executors import Ended
 
 log = get_logger("worker")
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tm.config import Settings
     from tm.graph import Graph
+    from tm_worker.channel import ExecutorEnd
 
 
 def serve(
@@ -58,7 +59,7 @@ def serve(
         _ = graph.plan  # built once, here, so that executors share it
     # a server of this machine alone: who holds no lock here is dead for certain
     presence = Presence(settings.home) if settings.url is None else None
-    nursery = Nursery.start(lambda sock, *readers: _execute(sock, readers, loaded, settings), _warm_up)
+    nursery = Nursery.start(lambda ends, *readers: _execute(ends, readers, loaded, settings), _warm_up)
     try:
         return _supervise(
             nursery,
@@ -100,13 +101,13 @@ def check_queues(queues: Iterable[str]) -> None:
             raise SettingsError(f"--queue {queue!r} will not do: use 1 to 100 letters, digits, '_', '.' or '-'")
 
 
-def _execute(sock: socket.socket, readers: tuple[int, int], graphs: dict[str, Graph], settings: Settings) -> None:
+def _execute(channel: ExecutorEnd, readers: tuple[int, int], graphs: dict[str, Graph], settings: Settings) -> None:
     from tm.spill import Spill
     from tm_worker.capture import Capture
     from tm_worker.process import Executor
 
     Executor(
-        sock,
+        channel,
         graphs,
         settings.max_message,
         max_memory=_bytes(settings.max_memory),
@@ -142,12 +143,14 @@ def _supervise(
     from tm.store.functions import default_library
     from tm.store.store import Store
     from tm_worker.bell import Bell
+    from tm_worker.channel import can_take_back
     from tm_worker.exchange import Exchange
     from tm_worker.heart import Heart
     from tm_worker.lines import lines_of
     from tm_worker.loop import Loop, Waker
     from tm_worker.memory import Watch
     from tm_worker.outage import AWAY
+    from tm_worker.pace import DEEPEST
     from tm_worker.supervisor import Supervisor
     from tm_worker.worker import TmWorker, worker_name
 
@@ -159,7 +162,8 @@ def _supervise(
     )
     heart_store = Store(heart_client, settings.namespace, result_ttl=settings.result_ttl)
     worker = TmWorker(queues, worker_name(name), client, settings.namespace, ttl=settings.lease * 2)
-    supervisor = Supervisor(processes, grace=settings.grace, max_tasks=max_tasks)
+    deepest = DEEPEST if can_take_back() else 1
+    supervisor = Supervisor(processes, grace=settings.grace, max_tasks=max_tasks, deepest=deepest)
     waker = Waker()
     info = {
         "host": socket.gethostname(),

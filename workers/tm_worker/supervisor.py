@@ -7,15 +7,32 @@ carries them out. Grants come from the server, frames from executors, deaths fro
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import signal
-from dataclasses import dataclass
-from enum import Enum
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tm.states import Outcome
-from tm.store.records import Beat, Claim, Grace, Report, Verdict
-from tm_worker.faults import fault
+from tm.store.records import UNBEGUN, Beat, Claim, Grace, Report, Verdict
+from tm_worker.executors import (
+    ABANDONED,
+    DRAINED,
+    Action,
+    Ended,
+    Ending,
+    Executor,
+    Held,
+    Recall,
+    Retire,
+    Run,
+    Signal,
+    Spawn,
+    is_report,
+    killed,
+    timed_out,
+)
+from tm_worker.pace import AHEAD, DEEPEST, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,83 +43,12 @@ STOP_GRACE = 1.0
 RESPAWN_DELAY = 1.0
 #: seconds between the end of an executor's stream and its death
 HANG_UP_GRACE = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Fork an executor under this number."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Send a claim to an executor."""
-
-    number: int
-    claim: Claim
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Signal an executor's process group."""
-
-    number: int
-    signum: int
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """Close the stream to an executor, which then ends by itself."""
-
-    number: int
-
-
-Action = Spawn | Run | Signal | Retire
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An attempt that has ended here and whose report is to be delivered."""
-
-    report: Report
-    claim: Claim | None  #: None for a report that an earlier worker left behind
-    executor: int | None
-
-
-class Ending(Enum):
-    """Why a running attempt is being ended from outside."""
-
-    TIMED_OUT = "timed out"
-    LOST = "lost"
-    CANCELLED = "cancelled"
-    DRAIN = "drain"
-    BROKEN = "broken"
-    TOO_LARGE = "too large"
-
-
-@dataclass(slots=True)
-class Held:
-    """An attempt this worker has claimed."""
-
-    claim: Claim
-    executor: int | None = None
-    since: float = 0.0
-    ending: Ending | None = None
-    kill_at: float | None = None
-    memory: tuple[int, int] = (0, 0)  #: bytes it took and the limit, when it was ended for that
-
-
-@dataclass(slots=True)
-class Executor:
-    """An executor process, from its birth to the news of its death."""
-
-    number: int
-    born_at: float
-    ran: int = 0
-    held: Held | None = None
-    doomed: bool = False  #: gets no more work
-    kill_at: float | None = None  #: it has closed its stream, so it had better die by itself until then
+#: seconds an attempt may keep others waiting in its executor's queue: while another executor is idle, and at all
+IDLE_PATIENCE, PATIENCE = 0.002, 0.02
+#: seconds an attempt waits for an executor of ours before other workers may have it
+WAIT = 0.03
+#: seconds of work that all executors have at least while results are collected, and the longest time to collect them
+LEAST_LEISURE, MOST_LEISURE = 0.0002, 0.001
 
 
 class Supervisor:
@@ -112,6 +58,7 @@ class Supervisor:
         processes: executors to keep.
         grace: seconds between SIGTERM and SIGKILL for an attempt that is over its time.
         max_tasks: attempts after which an executor is replaced; None for no limit.
+        deepest: attempts an executor may have at once; 1 where what it has not begun cannot be taken back.
         chance: picks the jitter of retries.
     """
 
@@ -121,6 +68,7 @@ class Supervisor:
         *,
         grace: float,
         max_tasks: int | None = None,
+        deepest: int = DEEPEST,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.processes = processes
@@ -134,7 +82,9 @@ class Supervisor:
         self._numbers = itertools.count(1)
         self._coming: set[int] = set()  # ordered, not born
         self._idle: dict[int, None] = {}  # the one used last comes last
-        self._ready: list[Held] = []  # held, no executor yet
+        self._pace = Pace(deepest)
+        self._recalling = False
+        self._ready: deque[Held] = deque()  # held, no executor yet
         self._last: dict[tuple[str, str], int] = {}  # who ran this task last
         self._awaited: dict[int, float] = {}  # executors a retry will look for, until when
         self._spawn_at = 0.0
@@ -148,29 +98,61 @@ class Supervisor:
         return 0 if self.draining else max(0, len(self._idle) - len(self._ready))
 
     @property
+    def appetite(self) -> int:
+        """How many more attempts executors could be given now, including those that would wait in their queues."""
+        depth = self._pace.depth
+        if depth == 1 or self.draining or self._ready:
+            return self.room
+        return sum(
+            depth - len(each.queue)
+            for each in self.executors.values()
+            if not each.doomed and each.ahead < AHEAD and len(each.queue) < depth
+        )
+
+    def leisure(self, now: float) -> float:
+        """Seconds for which all executors have work: no result is urgent as long as only others could go on with it."""
+        if self._pace.depth == 1 or self._idle or self._ready or self.draining:
+            return 0.0
+        least = MOST_LEISURE * 2
+        for each in self.executors.values():
+            if len(each.queue) < 2 or each.ahead == math.inf:
+                return 0.0
+            least = min(least, each.ahead - (now - each.queue[0].since))
+        return least / 2 if least / 2 >= LEAST_LEISURE else 0.0
+
+    @property
     def finished(self) -> bool:
         """Whether a drain has come to its end."""
         return self.draining and not self.held
 
     def running(self) -> list[int]:
         """Executors in the middle of an attempt that nothing has ended yet."""
-        busy = ((number, each.held) for number, each in self.executors.items())
-        return [number for number, held in busy if held is not None and held.ending is None]
+        return [number for number, each in self.executors.items() if each.queue and each.queue[0].ending is None]
 
     def next_time(self) -> float | None:
         """When `tick` has something to do."""
         times = [self._drain_until] if self._drain_until is not None else []
-        for held in self.held.values():
-            if held.executor is None:
+        for executor in self.executors.values():
+            if executor.kill_at is not None:
+                times.append(executor.kill_at)
+            if not executor.queue:
                 continue
+            held = executor.queue[0]
             if held.kill_at is not None:
                 times.append(held.kill_at)
             elif held.ending is None and held.claim.timeout is not None:
                 times.append(held.since + held.claim.timeout)
-        times += [each.kill_at for each in self.executors.values() if each.kill_at is not None]
+            if len(executor.queue) > 1 and executor.ahead < math.inf:
+                times.append(held.since + self._patience)
+        if self._ready and not self.draining:
+            times.append(self._ready[0].since + WAIT)
         if self._missing:
             times.append(self._spawn_at)
         return min(times) if times else None
+
+    @property
+    def _patience(self) -> float:
+        return IDLE_PATIENCE if self._idle else PATIENCE
 
     @property
     def _missing(self) -> int:
@@ -198,49 +180,69 @@ class Supervisor:
         self._awaited.pop(number, None)
         if executor is None:
             return []
-        if executor.held is not None:
-            self._end_of_killed(executor.held, exit_code, max_rss, now)
+        if executor.queue:
+            for held in executor.queue:  # what it had not begun has been read back
+                self._end_of_killed(held, exit_code, max_rss, now)
         elif not executor.ran and now - executor.born_at < RESPAWN_DELAY:
             self._spawn_at = now + RESPAWN_DELAY
         return self.tick(now)
 
     def _end_of_killed(self, held: Held, exit_code: int, max_rss: int, now: float) -> None:
         if held.ending is Ending.TIMED_OUT:
-            self._end(held, Outcome.TIMED_OUT, now, error=_timed_out(held.claim))
+            self._end(held, Outcome.TIMED_OUT, now, error=timed_out(held.claim))
         elif held.ending is Ending.DRAIN:
-            self._end(held, Outcome.LOST, now, error=_DRAINED)
+            self._end(held, Outcome.LOST, now, error=DRAINED)
         elif held.ending in (Ending.LOST, Ending.CANCELLED):
             self._forget(held)
         else:
-            self._end(held, Outcome.KILLED, now, error=_killed(held, exit_code, max_rss))
+            self._end(held, Outcome.KILLED, now, error=killed(held, exit_code, max_rss))
 
     # Work comes and goes --------------------------------------------------------------------------------------------
 
-    def granted(self, claims: Iterable[Claim], now: float) -> list[Action]:
-        """The server gave us these attempts."""
-        for claim in claims:
-            if claim.job in self.held:
-                continue  # the reply to a repeated ask
-            held = Held(claim)
+    def granted(self, claims: Iterable[Claim], now: float, *, full: bool = False) -> list[Action]:
+        """The server gave us these attempts; `full` when it may have more."""
+        new = [(claim, self._pace.expected(claim)) for claim in claims if claim.job not in self.held]  # or repeated
+        self._pace.granted(new, full=full)
+        for claim, expected in new:
+            held = Held(claim, expected, since=now)
             self.held[claim.job] = held
             self._ready.append(held)
         if self.draining:
-            for held in self._ready:
-                self._end(held, Outcome.LOST, now, error=_DRAINED)
-            self._ready.clear()
+            self._give_back(now, DRAINED)
         return self._assign(now)
 
     def _assign(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while self._ready and self._idle:
-            held = self._ready.pop(0)
-            number = self._choose(held.claim, now)
-            del self._idle[number]
-            executor = self.executors[number]
-            executor.held, held.executor, held.since = held, number, now
+        while self._ready and not self._recalling:
+            held = self._ready[0]
+            if self._idle:
+                number = self._choose(held.claim, now)
+                del self._idle[number]
+                executor = self.executors[number]
+            elif (found := self._shortest(held.expected, now)) is not None:
+                executor, number = found, found.number
+            else:
+                break  # what comes behind does not overtake, or this one might wait for ever
+            del self._ready[0]
+            executor.queue.append(held)
+            executor.ahead += held.expected
+            held.executor, held.since = number, now
             self._last[held.claim.graph, held.claim.task] = number
             actions.append(Run(number, held.claim))
         return actions
+
+    def _shortest(self, expected: float, now: float) -> Executor | None:
+        """The busy executor that would begin an attempt first, if it may wait in a queue at all."""
+        best, least = None, AHEAD - expected
+        if least < 0:
+            return None
+        for each in self.executors.values():
+            if each.ahead > least or each.doomed or not each.queue or len(each.queue) >= self._pace.depth:
+                continue
+            spent = self.max_tasks is not None and each.ran + len(each.queue) >= self.max_tasks
+            if not spent and now - each.queue[0].since < PATIENCE:
+                best, least = each, each.ahead
+        return best
 
     def _choose(self, claim: Claim, now: float) -> int:
         """The idle executor that ran this task last; else one that no retry is going to look for."""
@@ -251,50 +253,121 @@ class Supervisor:
         idle = list(reversed(self._idle))
         return next((number for number in idle if self._awaited.get(number, 0.0) < now), idle[0])
 
-    def unsent(self, number: int, now: float) -> list[Action]:
-        """A claim could not be sent because its executor is gone: it has not begun, so another may have it."""
-        executor = self.executors.get(number)
-        if executor is None or executor.held is None:
+    def unsent(self, number: int, job: str, now: float, *, full: bool = False) -> list[Action]:
+        """A claim could not be sent, for its executor is gone or, if `full`, has enough: another may have it."""
+        executor, held = self.executors.get(number), self.held.get(job)
+        if executor is None or held is None or held not in executor.queue:
             return []
-        held, executor.held, executor.doomed = executor.held, None, True
-        held.executor = None
-        self._ready.insert(0, held)
+        executor.queue.remove(held)
+        held.executor, held.since = None, now
+        executor.weigh()
+        if full and executor.queue:
+            executor.ahead = math.inf  # until it has ended something
+        else:
+            executor.doomed = True
+        self._ready.appendleft(held)
         return self._assign(now)
 
-    def reported(self, number: int, frame: list[Any], now: float) -> list[Action]:
-        """An executor sent its report: [job, token, success, value, error, retry, ms, leaving]."""
+    def returned(self, number: int, jobs: Iterable[str], frames: Iterable[list[Any]], now: float) -> list[Action]:
+        """What was read back from an executor, and after that what it had reported.
+
+        It reports an attempt before it begins another. So of what is left it runs the first, or none, and a signal for
+        that one hits no other.
+        """
         executor = self.executors.get(number)
         if executor is None:
             return []
-        held = executor.held
-        if held is None or not _is_report(frame, held.claim):
+        actions: list[Action] = []
+        self._recalling = True  # nobody is given anything until it is clear what is to be ended
+        self._put_back(executor, set(jobs), now)
+        for frame in frames:
+            actions += self.reported(number, frame, now)
+        stops, executor.stops = executor.stops, []
+        for held, why, grace in stops:
+            if held.executor is None and held.claim.job in self.held:
+                self._drop(held, why, now)
+            elif held.executor == number and held.ending is None and held in executor.queue:
+                actions += self._end_from_outside(held, why, now, grace)
+        self._recalling = False
+        if self.draining:
+            self._give_back(now, DRAINED)
+        if executor.leaving and not executor.queue and number in self.executors:
+            del self.executors[number]
+            actions += [Retire(number), *self.tick(now)]
+        return actions + self._assign(now)
+
+    def _put_back(self, executor: Executor, jobs: set[str], now: float) -> None:
+        found = [each for each in executor.queue if each.claim.job in jobs]
+        for held in reversed(found):
+            executor.queue.remove(held)
+            if held.ending in (Ending.LOST, Ending.CANCELLED):
+                self._forget(held)
+            else:  # whatever the signal was for, it was not this one's doing
+                held.executor, held.ending, held.kill_at, held.since = None, None, None, now
+                self._ready.appendleft(held)
+        executor.weigh()
+        if found and not executor.queue and not executor.doomed:
+            self._idle[executor.number] = None
+
+    def _drop(self, held: Held, why: Ending, now: float) -> None:
+        """End an attempt that waits for an executor."""
+        if why in (Ending.LOST, Ending.CANCELLED):
+            self._ready.remove(held)
+            self._forget(held)
+        elif why is Ending.TIMED_OUT:
+            held.since = now  # it had not begun
+
+    def reported(self, number: int, frame: list[Any], now: float) -> list[Action]:
+        """An executor sent its report: [job, token, success, value, error, retry, microseconds, leaving]."""
+        executor = self.executors.get(number)
+        if executor is None:
+            return []
+        held = executor.queue[0] if executor.queue else None
+        if held is None or not is_report(frame, held.claim):
             return self.broken(number, now)
-        _, _, success, value, error, retry, milliseconds, leaving = frame
-        executor.held = None
-        executor.ran += 1
+        _, _, success, value, error, retry, microseconds, leaving = frame
+        self._take_first(executor, now)
+        self._pace.took(held.claim, microseconds / 1e6)
         if held.ending is not None and not (held.ending is Ending.DRAIN and success):
             # too late, or because of our signal; nobody knows in which state this process is
             self._end_of_killed(held, 0, 0, now)
             executor.doomed = True
             return [Signal(number, signal.SIGKILL)]
         report = Report(
-            job=held.claim.job,
-            token=held.claim.token,
-            outcome=Outcome.FAILED if not success else Outcome.SKIPPED if error else Outcome.SUCCESS,
-            value=value,
-            error=error,
-            retry=retry,
-            ms=milliseconds,
-            chance=0.0 if success else self._chance(),
+            held.claim.job,
+            held.claim.token,
+            Outcome.FAILED if not success else Outcome.SKIPPED if error else Outcome.SUCCESS,
+            value,
+            error,
+            retry,
+            microseconds // 1000,
+            0.0 if success else self._chance(),
         )
         self._deliver(held, report)
+        if leaving and executor.queue and not executor.doomed:
+            executor.leaving = executor.doomed = True
+            return [Recall(number)]
         if executor.doomed:
-            return [Signal(number, signal.SIGKILL)]
+            return [] if executor.leaving or executor.queue else [Signal(number, signal.SIGKILL)]
         if leaving or (self.max_tasks is not None and executor.ran >= self.max_tasks):
             del self.executors[number]
             return [Retire(number), *self.tick(now)]
-        self._idle[number] = None
+        if not executor.queue:
+            self._idle[number] = None
         return self._assign(now)
+
+    def _take_first(self, executor: Executor, now: float) -> None:
+        """The attempt an executor was running has ended, and the next one has begun."""
+        held = executor.queue.popleft()
+        executor.ran += 1
+        if not executor.queue:
+            executor.ahead = 0.0
+            return
+        executor.queue[0].since = now
+        if executor.ahead < math.inf:
+            executor.ahead -= held.expected
+        else:
+            executor.weigh()
 
     def hung_up(self, number: int, now: float) -> None:
         """An executor's stream has ended. As a rule it is dead, and the news of that are on their way."""
@@ -311,22 +384,23 @@ class Supervisor:
             return []
         self._idle.pop(number, None)
         executor.doomed = True
-        if executor.held is not None and executor.held.ending is None:
-            executor.held.ending = Ending.BROKEN
-            executor.held.kill_at = now
-        return [Signal(number, signal.SIGKILL)]
+        for held in executor.queue:
+            if held.ending is None:
+                held.ending, held.kill_at = Ending.BROKEN, now
+        kill = Signal(number, signal.SIGKILL)
+        return [Recall(number), kill] if len(executor.queue) > 1 else [kill]
 
     def too_large(self, number: int, size: int, limit: int, now: float) -> list[Action]:
         """An executor and all it has started take more memory than an attempt may. It has no time to tidy up."""
         executor = self.executors.get(number)
-        held = None if executor is None else executor.held
+        held = executor.queue[0] if executor is not None and executor.queue else None
         if held is None or held.ending is not None:
             return []
         held.memory = size, limit
         return self._stop(held, Ending.TOO_LARGE, now, 0.0)
 
     def _end(self, held: Held, outcome: Outcome, now: float, *, error: bytes) -> None:
-        milliseconds = int((now - held.since) * 1000) if held.executor is not None else 0
+        milliseconds = int((now - held.since) * 1000) if held.executor is not None else UNBEGUN
         self._deliver(
             held,
             Report(
@@ -338,6 +412,12 @@ class Supervisor:
                 chance=self._chance(),
             ),
         )
+
+    def _give_back(self, now: float, why: bytes) -> None:
+        """Let other workers have what waits for an executor."""
+        for held in self._ready:
+            self._end(held, Outcome.LOST, now, error=why)
+        self._ready.clear()
 
     def _deliver(self, held: Held, report: Report) -> None:
         self._forget(held)
@@ -369,8 +449,7 @@ class Supervisor:
             if held is None or held.claim.token != token or beat is Beat.OK:
                 continue
             if held.executor is None:
-                self._ready.remove(held)
-                self._forget(held)
+                self._drop(held, Ending.LOST, now)
             elif beat is Beat.LOST and held.ending is not Ending.LOST:
                 # somebody else may be running it by now
                 actions += self._stop(held, Ending.LOST, now, 0.0)
@@ -387,10 +466,9 @@ class Supervisor:
         """Take no more work; what still runs after `limit` seconds is given back."""
         self.draining = True
         self._drain_until = now + limit
-        for held in self._ready:
-            self._end(held, Outcome.LOST, now, error=_DRAINED)
-        self._ready.clear()
-        return self.tick(now)
+        self._give_back(now, DRAINED)
+        recalls = [Recall(each.number) for each in self.executors.values() if len(each.queue) > 1]
+        return [*recalls, *self.tick(now)]
 
     def abandon(self, now: float) -> None:
         """All executors are gone with the nursery, which is nobody's fault: give everything back."""
@@ -399,7 +477,7 @@ class Supervisor:
         self.executors.clear()
         self._idle.clear()
         for held in list(self.held.values()):
-            self._end(held, Outcome.LOST, now, error=_ABANDONED)
+            self._end(held, Outcome.LOST, now, error=ABANDONED)
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
@@ -411,18 +489,14 @@ class Supervisor:
                     actions += self._stop(held, Ending.DRAIN, now, STOP_GRACE)
                 elif held.kill_at is not None:
                     held.kill_at = min(held.kill_at, now + STOP_GRACE)
-        for held in self.held.values():
-            if held.executor is None:
-                continue
-            if held.kill_at is not None and now >= held.kill_at:
-                held.kill_at = None
-                actions.append(Signal(held.executor, signal.SIGKILL))
-            elif held.ending is None and held.claim.timeout is not None and now >= held.since + held.claim.timeout:
-                actions += self._stop(held, Ending.TIMED_OUT, now, self.grace)
         for executor in self.executors.values():
+            if executor.queue:
+                actions += self._look_at(executor, executor.queue[0], now)
             if executor.kill_at is not None and now >= executor.kill_at:
                 executor.kill_at = None
                 actions.append(Signal(executor.number, signal.SIGKILL))
+        if self._ready and now >= self._ready[0].since + WAIT:
+            self._give_back(now, b"")
         if now >= self._spawn_at:
             for _ in range(self._missing):
                 number = next(self._numbers)
@@ -430,49 +504,29 @@ class Supervisor:
                 actions.append(Spawn(number))
         return actions
 
+    def _look_at(self, executor: Executor, held: Held, now: float) -> list[Action]:
+        """What is due for the attempt that an executor runs."""
+        if held.kill_at is not None and now >= held.kill_at:
+            held.kill_at = None
+            return [Signal(executor.number, signal.SIGKILL)]
+        if held.ending is None and held.claim.timeout is not None and now >= held.since + held.claim.timeout:
+            return self._stop(held, Ending.TIMED_OUT, now, self.grace)
+        if len(executor.queue) > 1 and executor.ahead < math.inf and now >= held.since + self._patience:
+            held.expected = executor.ahead = math.inf
+            return [Recall(executor.number)]
+        return []
+
     def _stop(self, held: Held, why: Ending, now: float, grace: float) -> list[Action]:
         assert held.executor is not None  # noqa: S101 - what is not running is not stopped
+        executor = self.executors[held.executor]
+        if len(executor.queue) > 1:  # a signal might hit another attempt, and this one may not have begun
+            executor.stops.append((held, why, grace))
+            return [Recall(executor.number)]
+        return self._end_from_outside(held, why, now, grace)
+
+    def _end_from_outside(self, held: Held, why: Ending, now: float, grace: float) -> list[Action]:
+        assert held.executor is not None  # noqa: S101 - as above
         self.executors[held.executor].doomed = True
         held.ending = why
         held.kill_at = now + grace if grace else None
         return [Signal(held.executor, signal.SIGTERM if grace else signal.SIGKILL)]
-
-
-def _is_report(frame: list[Any], claim: Claim) -> bool:
-    kinds = (str, str, bool, bytes, bytes, bool, int, bool)
-    if len(frame) != len(kinds) or not all(isinstance(field, kind) for field, kind in zip(frame, kinds, strict=True)):
-        return False
-    return bool(frame[0] == claim.job and frame[1] == claim.token)
-
-
-def _timed_out(claim: Claim) -> bytes:
-    return fault("TimeoutError", f"the attempt ran longer than its timeout of {claim.timeout:g} s and was ended")
-
-
-def _killed(held: Held, exit_code: int, max_rss: int) -> bytes:
-    memory = f"; it had used {max_rss / (1 << 20):,.0f} MiB at most" if max_rss else ""
-    if held.ending is Ending.BROKEN:
-        return fault("Killed", "something in the process wrote into Taskmaster's own stream, so it was ended")
-    if held.ending is Ending.TOO_LARGE:
-        size, limit = held.memory
-        return fault(
-            "Killed",
-            f"the attempt took {size / (1 << 20):,.0f} MiB of memory with all it had started, more than the limit of "
-            f"{limit >> 20:,} MiB (TM_MEMORY_LIMIT), and was ended",
-            signal="SIGKILL",
-            max_rss=max(size, max_rss),
-        )
-    if exit_code >= 0:
-        return fault(
-            "Killed", f"the process ended itself with exit code {exit_code}", exit_code=exit_code, max_rss=max_rss
-        )
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return fault("Killed", f"the process was ended by {name}{hint}{memory}", signal=name, max_rss=max_rss)
-
-
-_DRAINED = fault("Drained", "the worker was told to stop and gave the attempt back")
-_ABANDONED = fault("Abandoned", "the process that forks executors is gone, and the executors with it")

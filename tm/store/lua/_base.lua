@@ -115,6 +115,11 @@ end
 -- Ring the bells of what this call has queued so far.
 -- What others may write to as well, all of `rq:`, is written with pcall: trouble there costs a bell, never the truth.
 local function ring_bells(c)
+    for queue, bells in pairs(c.first) do
+        for k = #bells, 1, -1 do redis.pcall('LPUSH', bell_key(c, queue), bells[k]) end
+        redis.pcall('SADD', 'rq:queues', bell_key(c, queue))
+    end
+    c.first = {}
     for queue, bells in pairs(c.bells) do
         local key = bell_key(c, queue)
         for first = 1, #bells, UNPACKABLE do
@@ -142,7 +147,7 @@ local function settle(c)
         local f = c.waiting[job]
         if f then -- it was not claimed in this very call
             time = time or rq_time(c.now)
-            add(c.queued, queued_key(c, f.queue), c.stamp, job)
+            add(c.queued, queued_key(c, f.queue), f.since or c.stamp, job)
             redis.pcall('HSET', rq_job_key(c, job), 'created_at', time, 'enqueued_at', time, 'status', 'queued',
                 'origin', c.rq .. f.queue, 'description', f.label,
                 'data', FOUR_ITEMS .. RQ_FUNCTION .. NIL .. THREE_ITEMS .. cmsgpack.pack(f.run, f.node, f.attempt) .. EMPTY_MAP)
@@ -166,7 +171,7 @@ local function context(keys)
         p = keys[1], now = now, stamp = string.format('%.0f', now), room = ROOM,
         rq = own and '' or namespace .. '.',
         bell = own and '' or string.gsub(namespace, '[^%w-]', '_') .. '__', -- RQ allows letters, digits, _ and - here
-        bells = {}, -- queue -> bells to ring
+        bells = {}, first = {}, -- queue -> bells to ring, those that go before all others
         fresh = {}, waiting = {}, -- jobs queued by this call, in order; job -> what RQ is to know of it
         queued = {}, unqueued = {}, -- key -> score, job... to add; jobs to remove
         gone = {}, -- keys of RQ jobs to delete

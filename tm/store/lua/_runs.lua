@@ -50,14 +50,15 @@ end
 -- Queueing -----------------------------------------------------------------------------------------------------------------
 
 -- Queue attempt r[ATTEMPT] of a node; the caller has set the record's counters and saves `fields` in the run.
-local function enqueue(c, fields, run, plan, node, r)
+-- bells: where its bell is added, c.bells if nil.
+local function enqueue(c, fields, run, plan, node, r, bells)
     local job = run .. '_' .. node.field .. '_' .. r[ATTEMPT]
     r[STATE], r[TOKEN], r[CLAIMED], r[WORKER], r[AT] = 'queued', '', 0, '', c.now
     local n = #fields
     fields[n + 1], fields[n + 2] = node.field, packed_record(r)
     c.fresh[#c.fresh + 1] = job
     c.waiting[job] = { queue = node.queue, label = node.label, run = run, node = node.index, attempt = r[ATTEMPT] }
-    add(c.bells, node.queue, bell_of(c, job))
+    add(bells or c.bells, node.queue, bell_of(c, job))
 end
 
 local function unqueue(c, queue, job)
@@ -88,6 +89,16 @@ end
 
 local function save(c, run, fields)
     if #fields > 0 then redis.call('HSET', run_key(c, run), unpack(fields)) end -- at most 2 * ROOM and a few
+end
+
+-- Queue an attempt that was claimed and has not begun, as if it had not been claimed: at the head, and as old as it is.
+local function put_back(c, a)
+    local r, since, fields = a.r, a.r[AT], {}
+    enqueue(c, fields, a.run, a.plan, a.node, r, c.first)
+    r[AT] = since
+    fields[2] = packed_record(r)
+    c.waiting[a.job].since = string.format('%.0f', since)
+    save(c, a.run, fields)
 end
 
 RESUME.queue = function(c, work)

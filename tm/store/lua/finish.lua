@@ -1,6 +1,7 @@
 -- Accept the outcomes of attempts, let their runs go on, and give the worker its next work.
 -- KEYS  1 prefix
 -- ARGV  an ask (see read_ask), then for each outcome: job, token, outcome, value, error, retry, ms, chance
+-- "lost" with a negative ms has not begun: its task waits again where it did, as the same attempt.
 -- Returns { verdicts, grant as of take }. A verdict: 1 accepted, 0 repeated, -1 refused, above 1 the ms a retry is due.
 local OUTCOMES = { success = true, skipped = true, failed = true, timed_out = true, lost = true, killed = true }
 local FIELDS = 8
@@ -32,6 +33,9 @@ return function(c, args)
                 verdict = 1
             elseif outcome == 'skipped' then
                 skip(c, a, args[k + 4], ms)
+                verdict = 1
+            elseif outcome == 'lost' and ms < 0 then
+                put_back(c, a)
                 verdict = 1
             else
                 -- a loss that the worker itself reports was a way of giving work back: it is not charged
