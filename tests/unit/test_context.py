@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,3 +112,19 @@ def test_threads_of_a_task_see_it_where_the_task_has_the_process_to_itself() -> 
     assert seen == [context]
     with pytest.raises(RefusedError):
         tm.get_context()
+
+
+def test_the_page_on_tasks_does_what_it_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "task.md").read_text()
+    [code] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(code, __file__, "exec"), names)
+    graph: Graph = names["daily"]
+    assert graph(day="monday") == 3
+    assert graph() == 3
+    assert graph(day="sunday") is None
+    with pytest.raises(tm.Fail, match="'someday' is no day"):
+        graph(day="someday")
+    documented = set(re.findall(r"`(\w+)`", page[page.index("| | |") : page.index("A task ends")]))
+    fields = {each.name for each in dataclasses.fields(Context)} | {"idempotency_key", "logger"}
+    assert fields - documented == set(), "what the page does not name"
