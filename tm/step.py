@@ -87,6 +87,14 @@ class Ended(NamedTuple):
     chance: float = 0.0  #: in [0, 1), picks the jitter
 
 
+class PutBack(NamedTuple):
+    """The holder of a claim has not begun and will not: somebody else is to make this very attempt."""
+
+    node: int
+    attempt: int
+    token: str
+
+
 class Lapsed(NamedTuple):
     """The lease of an attempt ran out."""
 
@@ -114,7 +122,7 @@ class Marked(NamedTuple):
     state: TaskState  #: one of MARKABLE
 
 
-Event = Marked | Begun | Claimed | Ended | Lapsed | Due | Stopped
+Event = Marked | Begun | Claimed | Ended | PutBack | Lapsed | Due | Stopped
 
 # Decisions -----------------------------------------------------------------------------------------------------------
 
@@ -206,6 +214,18 @@ def _ended(run: Run, event: Ended) -> Decision:
         return _closed_early(run, node, task, TaskState.SKIPPED)
     # a loss that the holder itself reports was a way of giving work back: it is not charged
     return _failed(run, event, task, charged=outcome is not Outcome.LOST)
+
+
+def _put_back(run: Run, event: PutBack) -> Decision:
+    node, attempt, token = event
+    task = run.tasks.get(node)
+    if task is None or task.attempt != attempt or not token or task.token != token:
+        return Decision(run.state, Answer.REFUSED)
+    if task.state is not _RUNNING:
+        return Decision(run.state, Answer.DUPLICATE)
+    decision = Decision(run.state)
+    _queue(decision, node, task._replace(state=_QUEUED, token=""))
+    return decision
 
 
 def _lapsed(run: Run, event: Lapsed) -> Decision:
@@ -324,6 +344,7 @@ _RULES: dict[type, Callable[[Run, Any], Decision]] = {
     Begun: _begun,
     Claimed: _claimed,
     Ended: _ended,
+    PutBack: _put_back,
     Lapsed: _lapsed,
     Due: _due,
     Stopped: _stopped,

@@ -26,9 +26,9 @@ from tm.ids import job_id
 from tm.records import Plan, TaskPlan
 from tm.retry import RetryPolicy
 from tm.states import TASK_TRANSITIONS, Outcome, RunState, TaskState
-from tm.step import Answer, Begun, Claimed, Due, Ended, Lapsed, Marked, Run, Stopped, Wait, step
+from tm.step import Answer, Begun, Claimed, Due, Ended, Lapsed, Marked, PutBack, Run, Stopped, Wait, step
 from tm.store import Library, Store
-from tm.store.records import Ask, Beat, NewRun, Report, VerdictKind
+from tm.store.records import UNBEGUN, Ask, Beat, NewRun, Report, VerdictKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -187,6 +187,20 @@ class Model(RuleBasedStateMachine):
             del self.leases[node, attempt]
             if self.run.task_state(node) is TaskState.RETRYING:
                 assert verdicts[0].due_ms == self.retries[node, attempt + 1]
+        self.took("a", grant.claims, count)
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), forged=st.sampled_from([False, False, False, True]), count=st.integers(0, 2))
+    def put_back(self, data: st.DataObject, forged: bool, count: int) -> None:
+        """A worker has not begun what it claimed, and lets others have it."""
+        (node, attempt), token = data.draw(st.sampled_from(sorted(self.claims.items())))
+        token = "forged" if forged else token
+        report = Report(job_id("run_1", node, attempt), token, Outcome.LOST, ms=UNBEGUN)
+        verdicts, grant = self.store.finish(self.ask("a", count), [report])
+        answer = self.apply(PutBack(node, attempt, token))
+        assert verdicts[0].kind == VerdictKind(answer)
+        if answer == Answer.ACCEPTED:
+            del self.leases[node, attempt], self.claims[node, attempt]
         self.took("a", grant.claims, count)
 
     @precondition(lambda self: self.claims)
