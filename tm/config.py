@@ -372,6 +372,8 @@ def _webhook(value: str | None) -> str | None:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", value):
         raise _Reason("no address of a web server")
+    if "@" in parts.netloc:
+        raise _Reason("a name and a password in it would not be sent; put a token into the path")
     _ = parts.port  # ValueError for a bad one
     return value
 

@@ -199,6 +199,7 @@ def test_only_what_is_wanted_becomes_a_message() -> None:
     [
         ("webhook_url", "ftp://host/x", "no address of a web server"),
         ("webhook_url", "https:///x", "no address of a web server"),
+        ("webhook_url", "https://ann:pw@host/x", "would not be sent"),
         ("webhook_secret", "whsec_%%%", "no base64"),
         ("webhook_secret", "abc-def", "too short"),
         ("webhook_events", "run.lost", "no alert is called run.lost"),
