@@ -617,7 +617,7 @@ _TABLE = (
         parse=_seconds(zero=True),
         allowed="seconds such as 600, or 0 for never",
         default="600",
-        meaning="How long a queued task that no worker offers waits, while others are there; then it fails and says so.",
+        meaning="How long a queued task that no worker offers waits while others are there; then it fails and says so.",
     ),
     _Setting(
         field="max_memory",
