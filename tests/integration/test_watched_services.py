@@ -237,6 +237,8 @@ lasting = Graph("lasting")
 lasting.add_edges(long)
 """
     )
+    # with everysec a server that is killed may have lost the claim, and then rightly refuses the result
+    place.store.client.config_set("appendfsync", "always")
     worker = place.service("tm_worker", TM_LEASE="60")
     wait_for(worker.is_ready, "the worker to be ready")
     place.start("lasting")
