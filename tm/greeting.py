@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tm import __version__
-from tm.config import Settings, redact
+from tm.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from tm.config import Settings
     from tm.graph import Graph
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from tm.config import Settings, redact, surroundings
+from tm.config import Settings, surroundings
 from tm.embedded import alive
 from tm.errors import NotFoundError, UnavailableError
+from tm.redact import redact
 
 if TYPE_CHECKING:
     import redis

@@ -12,7 +12,7 @@ import pytest
 from tm.cli.app import COMMANDS, run
 from tm.cli.face import Face
 from tm.cli.help import EXIT_CODES
-from tm.config import describe
+from tm.config import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ def tm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     monkeypatch.chdir(tmp_path)
-    for each in describe():
+    for each in TABLE:
         monkeypatch.delenv(each.variable, raising=False)
 
     def call(*words: str) -> tuple[int, str, str]:
@@ -74,7 +74,7 @@ def test_settings_are_shown_with_where_they_come_from(tm: Any, monkeypatch: pyte
     assert code == 0
     assert "secret" not in out
     found = {each["variable"]: (each["value"], each["source"]) for each in json.loads(out)["items"]}
-    assert set(found) == {each.variable for each in describe()}
+    assert set(found) == {each.variable for each in TABLE}
     assert found["TM_URL"] == ("redis://:***@db:6379/0", "command line")
     assert found["TM_LEASE"] == ("12.0", "environment")
     assert found["TM_DRAIN"] == ("30.0", "default")
@@ -90,7 +90,7 @@ def test_paths_are_for_scripts(tm: Any, tmp_path: Path) -> None:
 
 
 def test_the_reference_has_every_setting(tm: Any) -> None:
-    for each in describe():
+    for each in TABLE:
         assert each.variable in tm("config", "reference")[1]
         assert f"| `{each.variable}` | " in tm("config", "reference", "--markdown")[1]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tm.cli.app import run
-from tm.config import describe
+from tm.config import TABLE
 from tm.forecast import Fate, of_tick, retry_delays, waves
 from tm.records import Plan, TaskPlan
 from tm.retry import RetryPolicy
@@ -81,7 +81,7 @@ etl.add_edges([extract], [clean])
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for each in describe():
+    for each in TABLE:
         monkeypatch.delenv(each.variable, raising=False)
     (tmp_path / "graphs.py").write_text(GRAPHS)
     (tmp_path / "c.json").write_text('{"limit": 3}')

@@ -45,10 +45,10 @@ Exit codes: 0, 2 a setting makes no sense, 3 there is no such setting.
 @pass_face
 def show(face: Face, names: tuple[str, ...]) -> None:
     """Show the settings that count here, each with where it comes from; passwords are left out."""
-    from tm.config import describe, sources
+    from tm.config import TABLE, sources
 
     settings, from_where = face.settings(), sources(url=face.url, home=face.home)
-    table = {each.variable: each for each in describe()}
+    table = {each.variable: each for each in TABLE}
     rows = [
         (name, _shown(settings, table[name].field), from_where[table[name].field])
         for name in (_known(names, list(table)) if names else table)
@@ -111,20 +111,20 @@ Exit codes: 0.
 @pass_face
 def reference(face: Face, markdown: bool) -> None:
     """List everything that can be set: what is allowed, what it is by default, and what it means."""
-    from tm.config import describe
+    from tm.config import TABLE
 
     render = face.render()
     if face.as_json:
         items = [
-            {name: getattr(each, name) for name in ("variable", "allowed", "default", "meaning")} for each in describe()
+            {name: getattr(each, name) for name in ("variable", "allowed", "default", "meaning")} for each in TABLE
         ]
         render.document("tm.config.reference/1", items)
     elif markdown:
         render.line("| variable | allowed | default | meaning |", "|---|---|---|---|")
-        for each in describe():
+        for each in TABLE:
             render.line(f"| `{each.variable}` | {each.allowed} | {each.default} | {each.meaning} |")
     else:
-        for each in describe():
+        for each in TABLE:
             render.styled(each.variable, "bold")
             render.line(f"  {each.meaning}", f"  {each.allowed}; by default {each.default}")
 
