@@ -71,7 +71,8 @@ def plan_retry(
 
     Args:
         client: of the server.
-        name: id, unique prefix, `GRAPH@last`, `GRAPH@failed` or `GRAPH@TICK`. If it was retried before, its last retry is meant.
+        name: id, unique prefix, `GRAPH@last`, `GRAPH@failed` or `GRAPH@TICK`. If it was retried before,
+            its last retry is meant.
         choice: by default what failed, and what was blocked by it.
         params: go over those of the run.
         code: "current" version of the graph, or the "original" one; by default the current one where it is known.

@@ -81,7 +81,16 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group("cron", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "cron",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  tm cron next "*/15 9-17 * * mon-fri" --tz Europe/Berlin
+  tm cron explain "0 0 13 * fri"
+  tm cron lint /etc/crontab
+""",
+)
 def cron_group() -> None:
     """Cron expressions: next and previous times, explanations, and a look for traps.
 
@@ -89,7 +98,18 @@ def cron_group() -> None:
     """
 
 
-@cron_group.command("next")
+@cron_group.command(
+    "next",
+    epilog="""\b
+Examples:
+  tm cron next "*/15 9-17 * * mon-fri" --tz Europe/Berlin
+  tm cron next @daily -n 3 --from 2026-11-24
+  tm cron next "H 3 * * *" --key orders       # the minute that the graph orders gets
+
+\b
+Exit codes: 0, 2 a bad expression.
+""",
+)
 @_common
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many.")
 @click.option(
@@ -101,7 +121,16 @@ def next_command(ctx: click.Context, /, **options: Any) -> None:
     _show_times(ctx, "next", Expression.iter, **options)
 
 
-@cron_group.command("prev")
+@cron_group.command(
+    "prev",
+    epilog="""\b
+Examples:
+  tm cron prev "30 6 1 * *" -n 12             # the first of the last twelve months
+
+\b
+Exit codes: 0, 2 a bad expression.
+""",
+)
 @_common
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many.")
 @click.option(
@@ -136,7 +165,17 @@ def _show_times(
         click.echo("no further run" if runs else "no run is left in that direction", err=True)
 
 
-@cron_group.command("match")
+@cron_group.command(
+    "match",
+    epilog="""\b
+Examples:
+  tm cron match "*/15 * * * *" 2026-11-24T04:30
+  tm cron match "0 6 * * *" --tz Europe/Berlin && echo due
+
+\b
+Exit codes: 0 yes, 1 no, 2 a bad expression.
+""",
+)
 @_common
 @click.argument("time", callback=_moment, required=False)
 @click.option(
@@ -155,7 +194,7 @@ def match_command(
     key: str | None,
     day_rule: DayRule,
 ) -> None:
-    """Say whether there is a run at TIME (now by default); exit code 1 says no."""
+    """Say whether there is a run at TIME (now by default)."""
     at = _in_zone(time or start, tz)
     matches = _read(expression, day_rule, key).match(at)
     if _wants_json(ctx, given=as_json):
@@ -165,7 +204,17 @@ def match_command(
     ctx.exit(0 if matches else 1)
 
 
-@cron_group.command("explain")
+@cron_group.command(
+    "explain",
+    epilog="""\b
+Examples:
+  tm cron explain "0 0 13 * fri"              # and what could surprise about it
+  tm cron explain "30 2 * * *" --tz Europe/Berlin    # and what clock changes do to it
+
+\b
+Exit codes: 0, 2 a bad expression.
+""",
+)
 @_common
 @click.option(
     "--from", "start", metavar="TIME", callback=_moment, default="now", help="Look for odd days of --tz from then on."
@@ -203,7 +252,18 @@ def explain_command(
     click.echo("\n".join([summary, *notes, *(f"{tz}, {change}" for change in changes)]))
 
 
-@cron_group.command("lint")
+@cron_group.command(
+    "lint",
+    epilog="""\b
+Examples:
+  tm cron lint /etc/crontab
+  tm cron lint graphs/*.py --tz Europe/Berlin
+  crontab -l | tm cron lint -
+
+\b
+Exit codes: 0 nothing found, 2 a file cannot be read, 6 something was found.
+""",
+)
 @click.argument("sources", nargs=-1, required=True, metavar="FILE|EXPRESSION...")
 @click.option(
     "--tz", metavar="ZONE", callback=_zone, help="Also warn about the clock changes of this zone in the coming year."
@@ -219,7 +279,7 @@ def lint_command(
     """Look for errors and traps in crontabs, graph files and single expressions.
 
     Files that end in .py are read as graph files (the text of every `schedule=` of a Graph; nothing is imported),
-    others as crontabs, - is a crontab on stdin. Exit code 6 when anything was found.
+    others as crontabs, - is a crontab on stdin.
     """
     from tm.cli.cron_lint import Finding, lint_crontab, lint_expression, lint_graph_file
 

@@ -35,7 +35,7 @@ Exit codes: 0 paused, 3 no such graph, 5 unreachable.
 def pause(face: Face, graph: str | None, everything: bool, reason: str, until: str | None) -> None:
     """Make no ticks of GRAPH until it is resumed; open runs go on.
 
-    It lasts through restarts. `tm trigger GRAPH --force` still starts runs.
+    It lasts through restarts. What somebody asks for (`tm trigger`, `tm run`, `tm retry`) runs all the same.
     """
     from tm.waiting import reaching
 

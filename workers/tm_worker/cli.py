@@ -19,6 +19,9 @@ Examples:
 Signals:
   SIGTERM, SIGINT   take no more work; running tasks may end (TM_DRAIN seconds), the rest is given back
   the same again    give back at once
+
+\b
+Exit codes: 0 ended as asked, 2 bad file or setting.
 """
 
 
