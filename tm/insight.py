@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tm import reasons, runinfo
 from tm.clock import from_ms
 from tm.errors import NotFoundError
+from tm.events import AttemptEnded
 from tm.happenings import Happening, from_event, of_details, of_notices, of_run_row
 from tm.ids import job_id
 from tm.reasons import Busy, Clockwork, Known, Reason
@@ -112,10 +113,20 @@ class Insight:
     def of_run(self, run: RunInfo, task: str | None = None, *, plan: Plan | None = None) -> Reason:
         """Why a run or one task of it is as it is."""
         plan = plan or self.plan(run.version)
+        run = self._with_unfiled(run)
         known = self.known(run, task)
         if task is None:
             return reasons.of_run(run, plan, known)
         return reasons.of_task(run, self.task(run, plan, task), plan, known)
+
+    def _with_unfiled(self, run: RunInfo) -> RunInfo:
+        """A run with what became of the attempts before those that are queued, where history has not got it yet."""
+        behind = {task.name for task in run.tasks if task.state is TaskState.QUEUED and runinfo.lacks_last(task)}
+        if not behind or self._store is None:
+            return run
+        with reaching(self._lookup.where):
+            events = [event for _, event in self._store.events(count=MOST_RUNS)]
+        return runinfo.with_ended(run, [each for each in events if isinstance(each, AttemptEnded)], behind)
 
     def task(self, run: RunInfo, plan: Plan | None, name: str) -> TaskInfo:
         """A task of a run.

@@ -175,7 +175,7 @@ class Logbook:
             for task in run.tasks
             for attempt in task.attempts
             if wanted.has(task.name, attempt.number)
-            and (text := _note(task, attempt, threads.state_of(task.name, attempt.number), pruned=pruned))
+            and (text := _note(run, task, attempt, threads.state_of(task.name, attempt.number), pruned=pruned))
         ]
 
     def _pruned(self, run: RunInfo) -> bool:
@@ -256,7 +256,9 @@ def _lost(at_us: int) -> Line:
     return Line(at_us, Stream.TM, LEVELS["warning"], "", text)
 
 
-def _note(task: TaskInfo, attempt: AttemptInfo, complete: bool | None, *, pruned: bool) -> str:
+def _note(run: RunInfo, task: TaskInfo, attempt: AttemptInfo, complete: bool | None, *, pruned: bool) -> str:
+    if run.retry_of and attempt.ended_at is not None and attempt.ended_at < run.created_at:
+        return f"it was kept from run {run.retry_of}, where its lines are"
     if complete is None and pruned:
         return "its lines were forgotten: they are older than TM_LOG_TTL allows"
     gone = attempt.outcome is Outcome.LOST

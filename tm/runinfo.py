@@ -10,8 +10,9 @@ from tm.clock import from_ms
 from tm.states import FINAL_RUN_STATES, FINAL_TASK_STATES, Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
+    from tm.events import AttemptEnded
     from tm.history import AttemptRow, NoticeRow, RunDetail, RunRow, TaskRunRow
     from tm.store.records import RunView, TaskRunView
 
@@ -207,6 +208,44 @@ def has_past(task: TaskInfo) -> bool:
     if task.state is TaskState.RETRYING:
         return True  # when its attempt ended
     return task.attempts[-1].number > 1 or task.state is TaskState.CANCELLED
+
+
+def lacks_last(task: TaskInfo) -> bool:
+    """Whether what became of the attempt before this one is not among its attempts."""
+    return task.attempt > 1 and all(each.number != task.attempt - 1 for each in task.attempts)
+
+
+def with_ended(run: RunInfo, events: Sequence[AttemptEnded], tasks: Collection[str]) -> RunInfo:
+    """A run, some tasks of which get the attempts that these events tell of."""
+    told: dict[str, list[AttemptInfo]] = {}
+    for event in events:
+        if event.run == run.id and event.task in tasks and event.outcome is not Outcome.REJECTED:
+            told.setdefault(event.task, []).append(_attempt_from_event(event))
+    return replace(
+        run,
+        tasks=tuple(
+            replace(task, attempts=_in_order(task.attempts, new)) if (new := told.get(task.name)) else task
+            for task in run.tasks
+        ),
+    )
+
+
+def _in_order(known: Sequence[AttemptInfo], new: Sequence[AttemptInfo]) -> tuple[AttemptInfo, ...]:
+    numbers = {each.number for each in known}
+    added = {each.number: each for each in new if each.number not in numbers}
+    return tuple(sorted((*known, *added.values()), key=lambda each: each.number))
+
+
+def _attempt_from_event(event: AttemptEnded) -> AttemptInfo:
+    return AttemptInfo(
+        number=event.attempt,
+        outcome=event.outcome,
+        worker=event.worker,
+        started_at=_instant(event.claimed),
+        ended_at=from_ms(event.at),
+        seconds=event.ms / 1000,
+        error=read_error(event.error),
+    )
 
 
 def both(live: RunInfo, filed: RunInfo) -> RunInfo:

@@ -127,7 +127,7 @@ class Scheduler:
         telling = tuple(f"{slug(graph.name)}-" for graph in self._graphs if graph.plan.has_callbacks)
         if telling and any(job.startswith(telling) for job in self._store.waiting(callbacks.QUEUE)):
             return True
-        return any(self._store.open_runs(graph.name) for graph in self._graphs)
+        return any(self._store.open_count(graph.name) for graph in self._graphs)
 
     def interrupted(self) -> None:
         """The server was away: look at everything afresh, and give workers time to be heard of again."""

@@ -70,8 +70,8 @@ class TickStore(Protocol):
         """Where the ticks of a new graph begin."""
         ...
 
-    def open_runs(self, graph: str | None = None) -> list[str]:
-        """Ids of open runs."""
+    def open_count(self, graph: str) -> int:
+        """How many runs of a graph are open."""
         ...
 
     def pauses(self) -> dict[str, Pause]:
@@ -360,7 +360,7 @@ class TickMaker:
         return DueTick(run=run, at_ms=tick_ms, overlap="queue", most=hand.graph.max_active_runs or 0)
 
     def _is_full(self, graph: Graph) -> bool:
-        return len(self._store.open_runs(graph.name)) >= (graph.max_active_runs or 1)
+        return self._store.open_count(graph.name) >= (graph.max_active_runs or 1)
 
 
 def _run(graph: Graph, tick_ms: int, trigger: Trigger) -> DueTick:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -268,6 +270,15 @@ def test_a_worker_that_vanished_is_named_as_the_reason_why_lines_are_missing(pla
     place.stream.add([chunk(0, "something")])
     (first, _) = place.book.read(place.run()).notes
     assert first.text.startswith("its last lines may be missing; it was lost")
+
+
+def test_a_task_that_a_retry_has_kept_names_the_run_where_its_lines_are(place: Place) -> None:
+    place.claim()
+    place.end()
+    run = place.run()
+    kept = replace(run, id="r-2", retry_of="r", created_at=run.created_at + timedelta(hours=1))
+    (note,) = place.book.read(kept, Wanted()).notes
+    assert note.text == "it was kept from run r, where its lines are"
 
 
 def test_lines_that_were_forgotten_for_their_age_are_said_to_be(place: Place) -> None:

@@ -103,6 +103,31 @@ def test_a_plan_that_is_lost_between_two_trips_is_told_again(stage: Stage) -> No
     assert len(stage.store.open_runs("g")) == count
 
 
+def test_a_plan_that_is_lost_within_a_trip_is_told_again_and_what_was_created_counts(stage: Stage) -> None:
+    shape = plan(SINGLE)
+    stage.store.define(shape)
+    ask, asked = stage.store._ask_to_start, []
+
+    def lose_it_after_the_first_call(calls):
+        asked.append(len(calls))
+        if len(asked) > 1:
+            return ask(calls)
+        first = ask(calls[:1])
+        stage.client.delete(stage.keys.plan(shape.version))
+        return first + ask(calls[1:])
+
+    stage.store._ask_to_start = lose_it_after_the_first_call  # type: ignore[method-assign]
+    assert stage.store.start(shape, [NewRun(id=f"x{number}") for number in range(150)]) == [True] * 150
+    assert asked == [3, 2], "only the calls that missed it are repeated"
+
+
+def test_a_server_that_does_not_keep_plans_is_an_error_and_no_loop(stage: Stage) -> None:
+    stage.store.define = lambda plan, info=None: None  # type: ignore[method-assign]
+    with pytest.raises(redis.exceptions.ResponseError, match="NOPLAN"):
+        stage.store.start(plan(SINGLE), [NewRun(id="x")])
+    assert stage.store.open_count("g") == 0
+
+
 def test_the_trigger_is_kept(stage: Stage) -> None:
     stage.store.start(plan(SINGLE), [NewRun(id="x")], Trigger.CATCHUP)
     view = stage.store.run("x")

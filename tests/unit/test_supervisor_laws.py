@@ -42,10 +42,12 @@ class Body:
 class Life(RuleBasedStateMachine):
     """A world of executors that obey, or do not."""
 
+    most = 40  #: attempts of an executor, so that queues can get deep
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.supervisor = Supervisor(3, grace=2.0, max_tasks=40)
+        self.supervisor = Supervisor(3, grace=2.0, max_tasks=self.most)
         self.coming: list[int] = []
         self.alive: dict[int, Body] = {}
         self.asked_to_end: set[int] = set()
@@ -83,7 +85,7 @@ class Life(RuleBasedStateMachine):
             self.fed += 1
             shared = [claim, *(held.claim for held in before if held.claim.job in self.supervisor.held)]
             assert {each.attempt for each in shared} == {1}, "a repeat shares a queue"
-        assert body.ran + len(body.unread) + (body.running is not None) < 40, "more than max_tasks"
+        assert body.ran + len(body.unread) + (body.running is not None) < self.most, "more than max_tasks"
         body.unread.append(claim)
 
     def signal(self, number: int) -> None:
@@ -285,6 +287,16 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestLife = Life.TestCase
+
+
+class ShortLife(Life):
+    """The same with executors that are replaced all the time."""
+
+    most = 4
+
+
+ShortLife.TestCase.settings = Life.TestCase.settings
+TestShortLife = ShortLife.TestCase
 
 
 def test_the_laws_are_put_to_the_test_of_deep_queues() -> None:

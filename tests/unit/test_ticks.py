@@ -67,8 +67,8 @@ class FakeStore:
     def held(self):
         return dict(self.held_of)
 
-    def open_runs(self, graph=None):
-        return list(self.open.get(graph, ()))
+    def open_count(self, graph):
+        return len(self.open.get(graph, ()))
 
     def pauses(self):
         return dict(self.paused)

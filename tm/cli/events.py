@@ -48,7 +48,10 @@ Exit codes: 0, 3 no such run or graph, 5 unreachable, 130 interrupted.
 @click.argument("what", metavar="[GRAPH|RUN]", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
 @click.option(
-    "--from", "start", metavar="ID", help="What came after the event of this id; one may come twice, none is left out."
+    "--from",
+    "start",
+    metavar="ID",
+    help="What came after the event of this id (of the newest 10,000 runs); one may come twice.",
 )
 @click.option(
     "-n", "--limit", type=click.IntRange(0, 10_000), help="The newest so many of the past (20; with --from all)."

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tm.callbacks import QUEUE as CALLBACKS
 from tm.cli.face import Face, pass_face
 from tm.clock import from_ms
-from tm.store.looking import CALLBACKS
 from tm.words import rough, shorten
 
 if TYPE_CHECKING:

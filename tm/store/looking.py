@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import redis.exceptions
 
+from tm import callbacks
 from tm.ids import split_job_id
 from tm.store import events as event_codec
 
@@ -27,8 +28,6 @@ MOST_LEASES = 2000
 MOST_BELLS = 10_000
 #: attempts at the head of a queue whose age is compared: what was put back or rung for again is not in order
 HEAD = 20
-#: the queue of callbacks (as in `lua/_callbacks.lua`)
-CALLBACKS = "tm-callbacks"
 #: events in the first part of what is read at once
 _BATCH = 500
 
@@ -264,7 +263,11 @@ class Looking:
             task, queue = names.get((plan, each.node), ("", ""))
             run = each.run
             if spot is not None:  # the id of a callback begins with the run and ends with what it tells of
-                task, queue, run = f"callback ({each.run.rpartition('_')[2]})", CALLBACKS, each.run.partition("_")[0]
+                task, queue, run = (
+                    f"callback ({each.run.rpartition('_')[2]})",
+                    callbacks.QUEUE,
+                    each.run.partition("_")[0],
+                )
             told.append(
                 WorkView(
                     worker=record.worker,

@@ -11,19 +11,16 @@ import redis.exceptions
 
 from tm.callbacks import MARK as CALLBACK
 from tm.callbacks import QUEUE as CALLBACK_QUEUE
-from tm.records import Plan, TaskPlan
-from tm.retry import RetryPolicy
-from tm.spill import fetch
 from tm.states import RunState, TaskState, Trigger
 from tm.store import events as event_codec
+from tm.store import packing
 from tm.store.functions import Library, default_library
 from tm.store.keys import Keys
-from tm.store.line import Line, Seen, seen_of
-from tm.store.looking import Looking, read_record
+from tm.store.looking import Looking
+from tm.store.reading import Reading
 from tm.store.records import (
     Ask,
     Beat,
-    Claim,
     DueTick,
     Grace,
     Grant,
@@ -32,12 +29,9 @@ from tm.store.records import (
     Pause,
     Report,
     RetryRun,
-    RunView,
-    TaskRunView,
     TickAnswer,
     TriggerAnswer,
     Verdict,
-    VerdictKind,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +40,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from tm.events import Event
+    from tm.records import Plan
     from tm.spill import Spill
 
 SCHEMA = 1
@@ -58,7 +53,7 @@ CALLS_PER_TRIP = 20
 BYTES_PER_CALL = 1 << 20
 
 
-class Store(Looking):
+class Store(Reading, Looking):
     """All that Taskmaster keeps on the server, in one namespace.
 
     Args:
@@ -92,9 +87,6 @@ class Store(Looking):
         self._callback_timeout, self._spill = callback_timeout, spill
         self._library = library or default_library()
 
-    def _call(self, name: str, *args: Any) -> Any:
-        return self._library.call(self.client, name, self.prefix, *args)
-
     # Definitions --------------------------------------------------------------------------------------------------
 
     def instance(self) -> str:
@@ -104,7 +96,7 @@ class Store(Looking):
             self._redis.hsetnx(self.keys.meta, "schema", str(SCHEMA))
             self._redis.hsetnx(self.keys.meta, "instance", secrets.token_hex(8))
             known = self._redis.hget(self.keys.meta, "instance")
-        return _text(known)
+        return packing.text(known)
 
     def define(self, plan: Plan, info: Mapping[str, Any] | None = None) -> None:
         """Store a plan, and what `tm graphs` shows of its graph."""
@@ -122,28 +114,12 @@ class Store(Looking):
             msgpack.packb(plan.calls) if plan.calls else b"",
             len(queues),
             *queues,
-            *map(_pack_node, plan.tasks),
+            *map(packing.pack_node, plan.tasks),
         )
 
-    def graphs(self) -> dict[str, dict[str, Any]]:
-        """What the schedulers said of their graphs, by name."""
-        known = self._redis.hgetall(self.keys.graphs)
-        return {_text(name): msgpack.unpackb(info) for name, info in sorted(known.items())}
-
-    def plan(self, version: str) -> Plan | None:
-        """The plan of a version; None when the server does not know it."""
-        stored = self._redis.hgetall(self.keys.plan(version))
-        if b"graph" not in stored:
-            return None
-        tasks = tuple(_unpack_node(stored[str(index).encode()]) for index in range(int(stored[b"n"])))
-        return Plan(
-            graph=_text(stored[b"graph"]),
-            version=version,
-            tasks=tasks,
-            timeout=float(stored[b"timeout"]) or None,
-            deadline=float(stored.get(b"deadline", 0)) or None,
-            calls=tuple(msgpack.unpackb(stored[b"calls"])) if b"calls" in stored else (),
-        )
+    def load(self) -> None:
+        """Make the functions known to the server, as every other call does when it misses them."""
+        self._library.load(self.client)
 
     # Starting -----------------------------------------------------------------------------------------------------
 
@@ -165,19 +141,36 @@ class Store(Looking):
         return created + (self._start(plan, calls) if calls else [])
 
     def _start(self, plan: Plan, calls: Sequence[tuple[Any, ...]]) -> list[bool]:
-        while True:
-            try:
-                if len(calls) == 1:  # a pipeline takes the client longer
-                    return [created == 1 for created in self._call("start", *calls[0])]
-                pipeline = self._redis.pipeline(transaction=False)
-                for args in calls:
-                    self._library.queue(pipeline, "start", self.prefix, *args)
-                return [created == 1 for answers in pipeline.execute() for created in answers]
-            except redis.exceptions.ResponseError as error:
-                if not _is_unknown(error):
-                    raise
+        answers = self._ask_to_start(calls)
+        unknown = [place for place, answer in enumerate(answers) if _is_unknown(answer)]
+        if unknown:  # once more, and those calls only: the others have created their runs
             self._library.load(self.client)
             self.define(plan)
+            again = self._ask_to_start([calls[place] for place in unknown])
+            for place, answer in zip(unknown, again, strict=True):
+                answers[place] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return [created == 1 for answer in answers for created in answer]
+
+    def _ask_to_start(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The answer to each call, or the error."""
+        if len(calls) == 1:  # a pipeline takes the client longer
+            try:
+                return [self._call("start", *calls[0])]
+            except redis.exceptions.ResponseError as error:
+                return [error]
+        pipeline = self._redis.pipeline(transaction=False)
+        for args in calls:
+            self._library.queue(pipeline, "start", self.prefix, *args)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return answers
+
+    def set_cursor_if_absent(self, graph: str, at_ms: int) -> int:
+        """Where the ticks of a graph begin when it is seen for the first time; returns the cursor in force."""
+        self._redis.hsetnx(self.keys.cursor, graph, str(at_ms))
+        return int(packing.text(self._redis.hget(self.keys.cursor, graph)))
 
     def tick(self, plan: Plan, leader: Leadership, ticks: Sequence[DueTick]) -> list[TickAnswer]:
         """Turn due ticks of one graph, earliest first, into runs or recorded skips."""
@@ -211,7 +204,7 @@ class Store(Looking):
                     tick.most,
                 )
             self._library.queue(pipeline, "tick", self.prefix, *args)
-        return [[TickAnswer(_text(answer)) for answer in answers] for answers in pipeline.execute()]
+        return [[TickAnswer(packing.text(answer)) for answer in answers] for answers in pipeline.execute()]
 
     # Workers ------------------------------------------------------------------------------------------------------
 
@@ -231,11 +224,11 @@ class Store(Looking):
 
     def take(self, ask: Ask) -> Grant:
         """Claim up to `ask.count` attempts."""
-        return self._granted(self._call("take", *_ask(ask)))
+        return self._granted(self._call("take", *packing.ask(ask)))
 
     def finish(self, ask: Ask, reports: Sequence[Report]) -> tuple[list[Verdict], Grant]:
         """Report outcomes, which drives their runs on, and claim the next work in the same round trip."""
-        args = _ask(ask)
+        args = packing.ask(ask)
         for report in reports:
             args += (
                 report.job,
@@ -248,14 +241,14 @@ class Store(Looking):
                 repr(report.chance),
             )
         verdicts, granted = self._call("finish", *args)
-        return [_verdict(verdict) for verdict in verdicts], self._granted(granted)
+        return [packing.verdict(verdict) for verdict in verdicts], self._granted(granted)
 
     def _granted(self, reply: Sequence[Any]) -> Grant:
-        grant = _grant(reply)
+        grant = packing.grant(reply)
         for index, claim in enumerate(grant.claims):
             if claim.task == CALLBACK:
                 told = msgpack.unpackb(claim.params, raw=True)
-                kind, run, of = (_text(told[name]) for name in (b"kind", b"run", b"task"))
+                kind, run, of = (packing.text(told[name]) for name in (b"kind", b"run", b"task"))
                 name = f"!on_{kind}({of if told[b'scope'] == b'task' else ''})"
                 grant.claims[index] = replace(claim, run=run, task=name, timeout=self._callback_timeout)
         return grant
@@ -385,7 +378,7 @@ class Store(Looking):
             Whether it is so now, and what it was; if not, what it is, or the state of the run when that is not open.
         """
         answer, was = self._call("mark", run, node, state.value, by, reason)
-        return answer == 1, _text(was)
+        return answer == 1, packing.text(was)
 
     def pause(self, graph: str, *, by: str, reason: str = "", until_ms: int | None = None) -> bool:
         """Make no more ticks of a graph ("" for all); False when it was paused, which now has this reason and end."""
@@ -402,134 +395,9 @@ class Store(Looking):
     def pauses(self) -> dict[str, Pause]:
         """By graph ("" for all): those in force, and those that ended and have not been settled."""
         stored = self._redis.hgetall(self.keys.paused)
-        return {_text(graph): _pause(_text(graph), packed) for graph, packed in sorted(stored.items())}
-
-    # Looking --------------------------------------------------------------------------------------------------------
-
-    def server_ms(self) -> int:
-        """The server's clock."""
-        seconds, microseconds = self._redis.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
-    def cursors(self) -> dict[str, int]:
-        """The last tick handled, by graph, in ms."""
-        return {_text(graph): int(at) for graph, at in self._redis.hgetall(self.keys.cursor).items()}
-
-    def held(self) -> dict[str, int]:
-        """The tick that waits for an open run to end, by graph, in ms."""
-        return {_text(graph): int(at) for graph, at in self._redis.hgetall(self.keys.held).items()}
-
-    def set_cursor_if_absent(self, graph: str, at_ms: int) -> int:
-        """Where the ticks of a graph begin when it is seen for the first time; returns the cursor in force."""
-        self._redis.hsetnx(self.keys.cursor, graph, str(at_ms))
-        return int(_text(self._redis.hget(self.keys.cursor, graph)))
-
-    def open_runs(self, graph: str | None = None) -> list[str]:
-        """Ids of open runs, oldest first within a graph."""
-        graphs = [graph] if graph is not None else sorted(map(_text, self._redis.smembers(self.keys.names)))
-        pipeline = self._redis.pipeline(transaction=False)
-        for name in graphs:
-            pipeline.zrange(self.keys.open(name), 0, -1)
-        return [_text(run) for runs in pipeline.execute() for run in runs]
-
-    def run(self, run: str) -> RunView | None:
-        """A run as it is now; None when the server does not hold it (any more)."""
-        stored = self._redis.hgetall(self.keys.run(run))
-        if b"graph" not in stored:
-            return None
-        version = _text(stored[b"plan"])
-        plan = self.plan(version)
-        nodes = plan.tasks if plan else ()
-        return RunView(
-            id=run,
-            graph=_text(stored[b"graph"]),
-            version=version,
-            state=RunState(_text(stored[b"state"])),
-            trigger=Trigger(_text(stored[b"trigger"])),
-            tick_ms=_ms(stored[b"tick"]),
-            created_ms=int(stored[b"created"]),
-            started_ms=_ms(stored.get(b"started", b"")),
-            ended_ms=_ms(stored.get(b"ended", b"")),
-            reason=_text(stored.get(b"reason", b"")),
-            config=_text(stored.get(b"config", b"")),
-            params=stored.get(b"params", b""),
-            tasks=tuple(_task_view(node.name, index, stored) for index, node in enumerate(nodes)),
-            retry_of=_text(stored.get(b"retry_of", b"")),
-            pinned=b"pinned" in stored,
-            noticed=plan is not None and (plan.has_callbacks or plan.deadline is not None),
-        )
-
-    def state(self, run: str) -> RunState | None:
-        """The state of a run alone."""
-        state = self._redis.hget(self.keys.run(run), "state")
-        return None if state is None else RunState(_text(state))
-
-    def states(self, runs: Sequence[str]) -> dict[str, RunState]:
-        """The states of those of these runs that the server holds."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for run in runs:
-            pipeline.hget(self.keys.run(run), "state")
-        found = zip(runs, pipeline.execute(), strict=True)
-        return {run: RunState(_text(state)) for run, state in found if state is not None}
-
-    def result(self, run: str) -> bytes | None:
-        """The message of a run's last task; None when there is none (yet, or any more).
-
-        Raises:
-            SpillError: it is in the spill store and cannot be read from there.
-        """
-        version = self._redis.hget(self.keys.run(run), "plan")
-        if version is None:
-            return None
-        size = self._redis.hget(self.keys.plan(_text(version)), "n")
-        value = None if size is None else self.output(run, int(size) - 1)
-        return None if value is None else self.whole(value)
-
-    def whole(self, message: bytes) -> bytes:
-        """A message itself, where only the reference to it may be on the server.
-
-        Raises:
-            SpillError: it is in the spill store and cannot be read from there.
-        """
-        return fetch(self._spill, message)
-
-    def message(self, run: str, node: int) -> bytes | None:
-        """The message of one task of a run, wherever it lies; raises as `result` does."""
-        value = self.output(run, node)
-        return None if value is None else fetch(self._spill, value)
-
-    def output(self, run: str, node: int) -> bytes | None:
-        """The message of one task of a run, or the reference to it (`tm.spill.fetch`)."""
-        value: bytes | None = self._redis.hget(self.keys.out(run), str(node))
-        return value
-
-    def look(self, run: str) -> Seen:
-        """The state of a run, and the message of its last task when it has succeeded."""
-        return seen_of([run], self._call("look", 0, run))[0]
-
-    def line(self) -> Line:
-        """A connection of its own to look at runs and hear of their ends; close it."""
-        return Line(self.client, self._library, self.keys)
-
-    def load(self) -> None:
-        """Make the functions known to the server, as every other call does when it misses them."""
-        self._library.load(self.client)
-
-    def ended_channel(self, run: str) -> str:
-        """Where the final state of a run is published."""
-        return self.keys.ended(run)
-
-    def queue_depths(self) -> dict[str, int]:
-        """Attempts that wait, by queue."""
-        queues = sorted(_text(queue) for queue in self._redis.smembers(self.keys.queues))
-        pipeline = self._redis.pipeline(transaction=False)
-        for queue in queues:
-            pipeline.zcard(self.keys.queued(queue))
-        return dict(zip(queues, pipeline.execute(), strict=True))
-
-    def waiting(self, queue: str, count: int = 100) -> list[str]:
-        """The attempts that have waited longest in a queue."""
-        return [_text(job) for job in self._redis.zrange(self.keys.queued(queue), 0, count - 1)]
+        return {
+            packing.text(graph): packing.pause(packing.text(graph), packed) for graph, packed in sorted(stored.items())
+        }
 
     # History --------------------------------------------------------------------------------------------------------
 
@@ -537,7 +405,7 @@ class Store(Looking):
         """Events after a stream id, oldest first; waits up to `block_ms` for the first one."""
         reply = self._redis.xread({self.keys.events: after}, count=count, block=block_ms)
         entries = event_codec.stream_entries(reply)
-        return [(_text(stream_id), event_codec.parse(fields.get(b"d", b""))) for stream_id, fields in entries]
+        return [(packing.text(stream_id), event_codec.parse(fields.get(b"d", b""))) for stream_id, fields in entries]
 
     def backlog(self) -> int:
         """How many events history has not taken yet."""
@@ -563,152 +431,7 @@ def _in_calls(runs: Sequence[NewRun]) -> Iterator[tuple[str, list[NewRun]]]:
         yield some[0].config, some
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _pause(graph: str, packed: bytes) -> Pause:
-    said = msgpack.unpackb(packed)
-    until, resumed = said.get("until"), said.get("resumed")
-    return Pause(
-        graph=graph,
-        by=said["by"],
-        reason=said["reason"],
-        since_ms=int(said["since"]),
-        until_ms=None if until is None else int(until),
-        resumed_ms=None if resumed is None else int(resumed),
-        catch_up=said.get("catch_up", ""),
-        packed=packed,
-    )
-
-
-def _ms(value: bytes) -> int | None:
-    return int(value) if value and int(value) >= 0 else None
-
-
-def _is_unknown(error: redis.exceptions.ResponseError) -> bool:
+def _is_unknown(answer: Any) -> bool:
+    """Whether the server said that it misses the plan or the functions."""
+    error = answer if isinstance(answer, redis.exceptions.ResponseError) else ""
     return "NOPLAN" in str(error) or "unction not found" in str(error)
-
-
-def _pack_node(node: TaskPlan) -> bytes:
-    retry = node.retry
-    packed: bytes = msgpack.packb(
-        (
-            node.name,
-            node.queue,
-            node.parents,
-            node.children,
-            retry.retries,
-            float(retry.retry_delay),
-            float(retry.backoff),
-            -1.0 if retry.max_retry_delay is None else float(retry.max_retry_delay),
-            float(retry.jitter),
-            -1.0 if node.timeout is None else float(node.timeout),
-            *((node.calls,) if node.calls else ()),
-        )
-    )
-    return packed
-
-
-def _unpack_node(packed: bytes) -> TaskPlan:
-    name, queue, parents, children, retries, delay, backoff, longest, jitter, timeout, *calls = msgpack.unpackb(packed)
-    return TaskPlan(
-        name=name,
-        queue=queue,
-        parents=tuple(parents),
-        children=tuple(children),
-        timeout=None if timeout < 0 else timeout,
-        calls=tuple(calls[0]) if calls else (),
-        retry=RetryPolicy(
-            retries=retries,
-            retry_delay=delay,
-            backoff=backoff,
-            max_retry_delay=None if longest < 0 else longest,
-            jitter=jitter,
-        ),
-    )
-
-
-def _ask(ask: Ask) -> list[Any]:
-    return [
-        ask.worker,
-        ask.lease_ms,
-        ask.token,
-        "1" if ask.again else "0",
-        ask.state,
-        ask.count,
-        ask.bell,
-        len(ask.queues),
-        *ask.queues,
-    ]
-
-
-def _grant(reply: Sequence[Any]) -> Grant:
-    suspended, passed, claims = reply
-    return Grant([_claim(*claim) for claim in claims], suspended == 1, passed)
-
-
-def _claim(
-    job: bytes,
-    token: bytes,
-    run: bytes,
-    graph: bytes,
-    version: bytes,
-    task: bytes,
-    attempt: int,
-    claimed: int,
-    timeout: bytes,
-    tick: bytes,
-    params: bytes,
-    config: bytes,
-    inputs: list[bytes],
-    ends: bytes,
-) -> Claim:
-    seconds = float(timeout)
-    return Claim(
-        job.decode(),
-        token.decode(),
-        run.decode(),
-        graph.decode(),
-        version.decode(),
-        task.decode(),
-        attempt,
-        claimed,
-        seconds if seconds > 0 else None,
-        _ms(tick),
-        params,
-        config.decode(),
-        [(inputs[k].decode(), inputs[k + 1]) for k in range(0, len(inputs), 2)],
-        int(float(ends)) if ends else None,
-    )
-
-
-def _verdict(answer: int) -> Verdict:
-    if answer > 1:
-        return Verdict(VerdictKind.ACCEPTED, answer)
-    return Verdict(VerdictKind(answer))
-
-
-def _task_view(name: str, index: int, stored: Mapping[bytes, bytes]) -> TaskRunView:
-    packed = stored.get(str(index).encode())
-    if packed is None:
-        return TaskRunView(task=name, state=TaskState.WAITING)
-    record = read_record(packed)
-    if record is None:  # the sweep ends its run and says so
-        why = msgpack.packb({"type": "Damaged", "message": "its record on the server cannot be read"})
-        return TaskRunView(task=name, state=TaskState.FAILED, error=why)
-    state, at = record.state, record.at_ms
-    final = state not in {"queued", "running", "retrying"}
-    return TaskRunView(
-        task=name,
-        state=TaskState(state),
-        attempt=record.attempt,
-        claimed_ms=record.claimed_ms or None,
-        ended_ms=at if final else None,
-        due_ms=at if state == "retrying" else None,
-        queued_ms=at if state == "queued" else None,
-        fails=record.fails,
-        losses=record.losses,
-        worker=record.worker,
-        error=stored.get(f"e{index}".encode(), b""),
-    )
