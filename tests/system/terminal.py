@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -36,6 +37,17 @@ def run(directory: Path, *command: str, timeout: float = 60, **more: str) -> sub
         timeout=timeout,
         check=False,
     )
+
+
+def announced(directory: Path) -> None:
+    """Wait until the scheduler of a stack that is up has announced its graphs, which takes it another moment."""
+
+    def there() -> bool:
+        done = run(directory, "tm", "--json", "graphs")
+        # a graph that only history knows has no schedule
+        return done.returncode == 0 and any(each["schedule"] for each in json.loads(done.stdout)["items"])
+
+    wait_for(there, "the scheduler to announce its graphs", 20, 0.1)
 
 
 class Terminal:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.system.terminal import Terminal, run
+from tests.system.terminal import Terminal, announced, run
 from tests.unit.test_webhook import ALERT, receiving
 from tests.waiting import wait_for
 from tm.config import DEFAULT_ALERTS, Settings
@@ -31,6 +31,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (directory / "graphs.py").write_text(GRAPH)
     with Terminal(directory, "tm", "up", "graphs.py", "--processes", "2", TM_LEASE="3", TM_GRACE="1") as terminal:
         terminal.shows("Ctrl-C waits")
+        announced(directory)
         yield directory
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.terminal import BIN, Terminal, environment, run
+from tests.system.terminal import BIN, Terminal, announced, environment, run
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (directory / "graphs.py").write_text(GRAPHS)
     with Terminal(directory, "tm", "up", "graphs.py", "--processes", "2") as terminal:
         terminal.shows("Ctrl-C waits")
+        announced(directory)
         yield directory
         (directory / "stop").touch()
 

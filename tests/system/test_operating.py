@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.system.terminal import Terminal, environment, run
+from tests.system.terminal import Terminal, announced, environment, run
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ def test_pruning_and_putting_back(tmp_path: Path) -> None:
     (tmp_path / "graphs.py").write_text(GRAPHS)
     with Terminal(tmp_path, "tm", "up", "graphs.py", "--processes", "2") as terminal:
         terminal.shows("Ctrl-C waits")
+        announced(tmp_path)
         for _ in range(3):
             assert run(tmp_path, "tm", "trigger", "weather report", "--wait").returncode == 0
         wait_for(lambda: len(runs(tmp_path)) == 3, "history has the runs")
@@ -176,6 +177,7 @@ def test_pruning_and_putting_back(tmp_path: Path) -> None:
     # and a stack goes on with it
     with Terminal(tmp_path, "tm", "up", "graphs.py", "--processes", "2") as terminal:
         terminal.shows("Ctrl-C waits")
+        announced(tmp_path)
         assert run(tmp_path, "tm", "trigger", "weather report", "--wait").returncode == 0
         wait_for(lambda: len(runs(tmp_path)) == 4, "history goes on")
         os.kill(terminal.process.pid, signal.SIGINT)

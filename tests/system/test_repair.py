@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.system.terminal import Terminal, run
+from tests.system.terminal import Terminal, announced, run
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     (directory / "graphs.py").write_text(GRAPHS)
     with Terminal(directory, "tm", "up", "graphs.py", "--processes", "2", TM_LEASE="3", TM_GRACE="1") as terminal:
         terminal.shows("Ctrl-C waits")
+        announced(directory)
         yield Stack(directory)
 
 
