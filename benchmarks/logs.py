@@ -136,7 +136,9 @@ def bookkeeping() -> float:
         out, err = os.pipe(), os.pipe()
         os.dup2(out[1], 1)
         os.dup2(err[1], 2)
-        capture = Capture((os.dup(out[0]), os.dup(err[0])))
+        told, _ = os.pipe()
+        os.set_blocking(told, False)
+        capture = Capture((os.dup(out[0]), os.dup(err[0]), told))
         for reader, _ in (out, err):  # the mark at the beginning, as the supervisor does
             os.read(reader, 100)
         began, count = time.process_time(), 200_000

@@ -5,8 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import select
 import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
+import msgpack
 import pytest
 import redis.exceptions
 from hypothesis import given
@@ -18,7 +22,11 @@ from tm_worker import frames
 from tm_worker.echo import MOST, Echo
 from tm_worker.frames import MARK, ROOM, Splitter, head
 from tm_worker.journal import LINE_COST, LONGEST_LINE, About, Journal
+from tm_worker.lines import Lines
 from tm_worker.outgoing import EVERY, KEPT, REFUSED_PAUSE, Outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ABOUT = About("token", "run-1", "etl", "load", 2)
 SIGN = b"\x00\x01\x02\x03\x00\x01\x02\x04"  # begins like itself in the middle
@@ -350,3 +358,98 @@ def test_the_terminal_itself_is_not_made_to_not_block() -> None:
     echo.lines([Line(0, Stream.STDOUT, 20, "", "to nobody")], ABOUT)
     echo.flush()
     assert not echo.waiting
+
+
+# Whose it is
+
+
+class Echoed:
+    """Takes what is shown, in the place of an echo."""
+
+    waiting = crowded = False
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, str]] = []
+
+    def lines(self, lines: list[Line], about: About) -> None:
+        self.shown += [(about.task, line.text) for line in lines]
+
+    def stray(self, _: int, data: bytes) -> None:
+        self.shown.append(("nobody", data.decode()))
+
+
+class Hands:
+    """An executor's side of its pipes, and what it has reported."""
+
+    def __init__(self) -> None:
+        self.echo = Echoed()
+        self.lines = Lines(1 << 20, SimpleNamespace(put=lambda _: None, turn=lambda *_, **__: None), echo=self.echo)
+        self.out, self.err, *self.readers = self.lines.open(1)
+        for descriptor in (self.out, self.err):
+            os.write(descriptor, SIGN)
+        self.queue = ["b", "c"]
+        self.ends_when_heard = False
+        self.lines._hear, self.lines._running = self.hear, self.running
+        self.lines._read_all()
+        os.read(self.readers[2], 100)
+
+    def end(self) -> None:
+        """The first attempt ends as `Capture.end` has it, and reports."""
+        unread, _, _ = select.select(self.readers, [], [], 0)
+        if unread:
+            os.write(self.out, frame(frames.END, msgpack.packb(["t", "r", "g", self.queue[0], 1])))
+        del self.queue[0]
+
+    def hear(self, _: int) -> None:
+        if self.ends_when_heard:
+            self.ends_when_heard = False
+            self.end()
+
+    def running(self, _: int) -> SimpleNamespace | None:
+        task = self.queue[0] if self.queue else None
+        return None if task is None else SimpleNamespace(token=task, run="r", graph="g", task=task, attempt=1)
+
+    def close(self) -> None:
+        for descriptor in (self.out, self.err, *self.readers):
+            os.close(descriptor)
+        self.lines.close()
+
+
+@pytest.fixture
+def hands() -> Iterator[Hands]:
+    hands = Hands()
+    yield hands
+    hands.close()
+
+
+def test_what_is_read_while_its_attempt_ends_is_of_that_attempt(hands: Hands) -> None:
+    os.write(hands.out, b"by number\n")
+    hands.ends_when_heard = True  # after the read, and before the supervisor looks who runs
+    hands.lines._read_all()
+    assert hands.echo.shown == [("b", "by number")]
+
+
+def test_what_is_read_while_its_attempt_runs_is_of_that_attempt(hands: Hands) -> None:
+    os.write(hands.out, b"of b\n")
+    hands.lines._read_all()
+    assert hands.echo.shown == [("b", "of b")]
+    hands.end()
+    os.write(hands.out, b"of c\n")
+    hands.lines._read_all()
+    assert hands.echo.shown == [("b", "of b"), ("c", "of c")]
+
+
+def test_what_is_unread_when_its_attempt_ends_is_of_that_attempt(hands: Hands) -> None:
+    os.write(hands.out, b"of b\n")
+    hands.end()
+    os.write(hands.out, b"of c\n")
+    hands.lines._read_all()
+    assert hands.echo.shown == [("b", "of b"), ("c", "of c")]
+
+
+def test_what_nobody_runs_to_write_is_of_nobody(hands: Hands) -> None:
+    hands.end()
+    hands.end()
+    os.write(hands.out, b"late\n")
+    hands.lines._read_all()
+    assert hands.echo.shown == [("nobody", "late\n")]

@@ -3,7 +3,7 @@
 `sys.stdout` and `sys.stderr` are replaced by streams that say when a line was printed; they are as complete as Python's
 own. Root `logging` gets a handler. What is written past Python, by subprocesses or C code, goes into the same pipes,
 which are standard output and standard error of the process. A line costs one write, an attempt that prints nothing one
-question to the kernel, whether something waits in the pipes that nobody has seen.
+question to the kernel: whether something waits in the pipes that nobody has seen, or was seen since it began.
 """
 
 from __future__ import annotations
@@ -32,16 +32,18 @@ class Capture:
     Standard output and standard error are pipes by now, whose other ends the supervisor reads.
 
     Args:
-        readers: the same ends again: to see whether all has been read. They are closed to all but this process.
+        readers: the same ends again, to see whether all has been read, and where the supervisor tells, before it reads,
+            that it does. They are closed to all but this process.
     """
 
-    def __init__(self, readers: tuple[int, int]) -> None:
+    def __init__(self, readers: tuple[int, int, int]) -> None:
         self._mark = os.urandom(frames.MARK)
         self._out, self._err = (_high(descriptor) for descriptor in (1, 2))
         self._readers = tuple(_high(descriptor) for descriptor in readers)
         for descriptor in readers:
             os.close(descriptor)
         self._unread = select.poll()
+        self._read = self._readers[2]
         for descriptor in self._readers:
             self._unread.register(descriptor, select.POLLIN)
         self._pid = os.getpid()
@@ -59,8 +61,10 @@ class Capture:
 
     def end(self) -> None:
         """The attempt has ended; call it before its report is sent, when Python's streams are flushed."""
-        # who has written past Python is not known; but if all is read by now, it was read while this attempt ran
+        # who has written past Python is not known: a subprocess may have
         if self._told or self._unread.poll(0):
+            with contextlib.suppress(OSError):  # no reads to be told of
+                os.read(self._read, 4096)
             for descriptor in (self._out, self._err):
                 self._send(descriptor, frames.END, msgpack.packb(self._about))
             self._told = False

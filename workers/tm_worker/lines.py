@@ -64,6 +64,7 @@ class _Pipe:
     number: int
     descriptor: int
     stream: Stream
+    told: int  #: where the executor hears, before each read, that it happens
     splitter: Splitter = field(default_factory=Splitter)
     about: About | None = None  #: the attempt that has said to be writing
 
@@ -121,15 +122,15 @@ class Lines:
         """Pipes for an executor that is about to be forked.
 
         Returns:
-            For the executor: where its standard output and standard error lead, and the other ends of both. They are
-            the caller's to close.
+            For the executor: where its standard output and standard error lead, the other ends of both, and where it
+            hears that they are read. They are the caller's to close.
         """
         made: list[int] = []
         try:
-            made += os.pipe()
-            made += os.pipe()
-            for reader in (made[0], made[2]):
-                os.set_blocking(reader, False)
+            for _ in range(3):
+                made += os.pipe()
+            for descriptor in (made[0], made[2], made[4], made[5]):
+                os.set_blocking(descriptor, False)
             if len(self._pipes) < _LARGE_PIPES:
                 with contextlib.suppress(OSError):  # not Linux, or the user has many pipes already
                     fcntl.fcntl(made[1], _F_SETPIPE_SZ, PIPE_SIZE)
@@ -138,11 +139,12 @@ class Lines:
             for descriptor in made:
                 os.close(descriptor)
             raise
-        pipes = [_Pipe(number, made[0], Stream.STDOUT), _Pipe(number, made[2], Stream.STDERR)]
+        out, out_end, err, err_end, hears, told, *readers = made
+        pipes = [_Pipe(number, out, Stream.STDOUT, told), _Pipe(number, err, Stream.STDERR, told)]
         self._pipes[number] = pipes
         for pipe in pipes:
             self._inner.register(pipe.descriptor, selectors.EVENT_READ, pipe)
-        return made[1], made[3], made[4], made[5]
+        return out_end, err_end, *readers, hears
 
     def died(self, number: int) -> None:
         """An executor is gone, or was never born: read what is left, which nobody adds to."""
@@ -155,7 +157,8 @@ class Lines:
             with contextlib.suppress(KeyError):  # at its end already
                 self._inner.unregister(pipe.descriptor)
             os.close(pipe.descriptor)
-        self._pipes.pop(number, None)
+        if pipes := self._pipes.pop(number, None):
+            os.close(pipes[0].told)
 
     def forget(self, number: int, ended: Iterable[Ended]) -> None:
         """After `died`, when it is known what it means: close what nobody reports on, being cancelled or lost."""
@@ -244,6 +247,16 @@ class Lines:
         return sum(self._read(key.data) for key, _ in self._inner.select(0))
 
     def _read(self, pipe: _Pipe) -> int:
+        pieces: list[Piece] = []
+        if size := self._fetch(pipe, pieces):
+            self._take(pipe, pieces)
+        return size
+
+    def _fetch(self, pipe: _Pipe, pieces: list[Piece]) -> int:
+        """Add to these what waits in a pipe; returns how many bytes that was."""
+        # the other order would let an attempt end between the two, and not know that it was read
+        with contextlib.suppress(OSError):  # it has many such news, and one will do; or it is gone
+            os.write(pipe.told, b"r")
         try:
             data = os.read(pipe.descriptor, PIPE_SIZE)
         except BlockingIOError:
@@ -252,13 +265,13 @@ class Lines:
             with contextlib.suppress(KeyError):
                 self._inner.unregister(pipe.descriptor)
             return 0
-        self._take(pipe, pipe.splitter.feed(data))
+        pieces += pipe.splitter.feed(data)
         return len(data)
 
-    def _take(self, pipe: _Pipe, pieces: Sequence[Piece]) -> None:
+    def _take(self, pipe: _Pipe, pieces: list[Piece]) -> None:
         journal = None if pipe.about is None else self._journal(pipe.number, pipe.about)
         shown: list[Line] = []
-        for index, (kind, at_us, data) in enumerate(pieces):
+        for index, (kind, at_us, data) in enumerate(pieces):  # which may become more meanwhile
             if journal is not None and kind in _STREAM_OF:  # nearly always
                 shown += journal.take(_STREAM_OF[kind], self._without_secrets(data), at_us)
                 continue
@@ -272,7 +285,7 @@ class Lines:
             elif kind == frames.LOG:
                 self._file_record(pipe, data, at_us)
             elif kind == frames.RAW:
-                about = pipe.about or self._whose(pipe, pieces[index + 1 :])
+                about = pipe.about or self._whose(pipe, pieces, index + 1)
                 self._file(pipe, about, pipe.stream, data, time.time_ns() // 1000)
             else:
                 self._file(pipe, None, _STREAM_OF[kind], data, at_us)
@@ -280,16 +293,21 @@ class Lines:
         if journal is not None:
             self._show(journal, shown)
 
-    def _whose(self, pipe: _Pipe, following: Sequence[Piece]) -> About | None:
+    def _whose(self, pipe: _Pipe, pieces: list[Piece], after: int) -> About | None:
         """Of which attempt something is that was written past Python.
 
-        An attempt that ends before all it has written is read says so in the pipe. Where it does not say so, we have
-        read this while it ran; and it still runs, if the reports that have come in by now leave it so.
+        An attempt that ends says so in the pipe when something is unread by then, or was read while it ran. So it is of
+        the one that says so next. Where nobody does, it is of the one that runs: those that have reported before would
+        have said so before, and what they said is read here.
         """
-        for piece in following:
-            if piece.kind in {frames.BEGIN, frames.END}:
-                return _about(piece.data)
-        self._hear(pipe.number)
+        for _ in range(_LAST_READS):
+            for piece in pieces[after:]:
+                if piece.kind in {frames.BEGIN, frames.END}:
+                    return _about(piece.data)
+            after = len(pieces)
+            self._hear(pipe.number)
+            if not self._fetch(pipe, pieces):
+                break
         claim = self._running(pipe.number)
         return None if claim is None else About(claim.token, claim.run, claim.graph, claim.task, claim.attempt)
 

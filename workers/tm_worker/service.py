@@ -101,7 +101,7 @@ def check_queues(queues: Iterable[str]) -> None:
             raise SettingsError(f"--queue {queue!r} will not do: use 1 to 100 letters, digits, '_', '.' or '-'")
 
 
-def _execute(channel: ExecutorEnd, readers: tuple[int, int], graphs: dict[str, Graph], settings: Settings) -> None:
+def _execute(channel: ExecutorEnd, readers: tuple[int, int, int], graphs: dict[str, Graph], settings: Settings) -> None:
     from tm.spill import Spill
     from tm_worker.capture import Capture
     from tm_worker.process import Executor
@@ -212,7 +212,7 @@ def _supervise(
             ready()
 
     watch = Watch(_bytes(settings.memory_limit))
-    _allow_descriptors(processes * 4 + 100)  # for each executor a stream and two pipes, and one more on their way
+    _allow_descriptors(processes * 6 + 100)  # for each executor: stream, claims, three pipes, and on their way
     lines = lines_of(settings, store, exchange)
     loop = Loop(supervisor, exchange, nursery, bell, heart, waker, watch, lines, drain=settings.drain, ready=known)
     worker.loop = loop.run
