@@ -31,9 +31,11 @@ imports: $(VENV)/.installed-dev  ## import-linter: arrows point down only
 
 # most tests wait for real processes, so four of them keep two CPUs busy; PARALLEL=0 plays one after the other
 PARALLEL ?= 4
+# and what has a limit of time is played alone after them (5: the choice of ARGS has none of these)
 tests: $(VENV)/.installed-dev  ## the suite alone, four files at a time; ARGS="-k name -x" goes to pytest
 	TM_MODEL_STEPS=$${TM_MODEL_STEPS:-10000} \
-		$(BIN)/python -m pytest -n $(PARALLEL) --dist loadgroup --no-loadscope-reorder $(ARGS)
+		$(BIN)/python -m pytest -n $(PARALLEL) --dist loadgroup --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? -eq 5
+	$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
 
 format: $(VENV)/.installed-dev  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

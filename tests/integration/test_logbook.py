@@ -171,6 +171,7 @@ def test_lines_that_were_filed_before_a_slow_follower_came_to_them_are_fetched_f
     assert list(batches) == []
 
 
+@pytest.mark.alone
 def test_lines_show_within_a_fifth_of_a_second(place: Place) -> None:
     place.claim()
     follower = Follower(place)

@@ -346,6 +346,7 @@ def test_a_retry_that_fell_due_while_all_was_down_is_queued_once(store):
     assert store.client.lrange(store.bell_keys(["default"])[0], 0, -1) == [b"g-1_0_2"]
 
 
+@pytest.mark.alone
 def test_an_attempt_whose_lease_lapsed_is_queued_again_but_not_before_workers_had_their_time(store):
     graph = make_graph(schedule="manual")
     began = time.monotonic()
@@ -389,6 +390,7 @@ class claim_one:
         [self.claim] = wait_for(lambda: store.take(ask(1)).claims, "work")
 
 
+@pytest.mark.alone
 def test_a_thousand_graphs_due_at_one_instant(store, record_property):
     """Measured at 1 to 2 ms for the first and about 110 ms for the last; the limits allow for a busy machine."""
     graphs = [make_graph(f"g{number}", "*/2 * * * * *") for number in range(1000)]
