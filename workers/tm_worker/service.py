@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tm import callbacks
 from tm.errors import SettingsError
@@ -20,11 +20,10 @@ from tm_worker.presence import Presence
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from redis import Redis
-
     from tm.config import Settings
     from tm.graph import Graph
     from tm_worker.channel import ExecutorEnd
+    from tm_worker.wire import Wire
 
 
 def serve(
@@ -250,13 +249,14 @@ def _offers(graphs: dict[str, Graph]) -> list[str]:
     ]
 
 
-def connect(url: str) -> Redis:
+def connect(url: str) -> Wire:
     """A client that never repeats a call by itself: only we know which token to repeat it with."""
-    import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    return redis.Redis.from_url(
+    from tm_worker.wire import Wire
+
+    client = Wire.from_url(
         url,
         socket_timeout=5,
         socket_connect_timeout=3,
@@ -264,3 +264,4 @@ def connect(url: str) -> Redis:
         health_check_interval=0,
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
+    return cast("Wire", client)

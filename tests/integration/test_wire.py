@@ -1,0 +1,94 @@
+"""A worker's calls of functions, without what redis-py does around each command."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from tm.store.store import Store
+from tm_worker.service import connect
+from tm_worker.wire import FRESH, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.servers import Server
+
+
+@pytest.fixture
+def wire(server: Server) -> Iterator[Wire]:
+    client = connect(server.url)
+    yield client
+    client.close()
+
+
+def connections(server: Server) -> list[int]:
+    """Numbers of the connections that others than this look have."""
+    client: Any = server.client()
+    try:
+        own = client.client_id()
+        return [int(each["id"]) for each in client.client_list() if int(each["id"]) != own]
+    finally:
+        client.close()
+
+
+def test_functions_commands_and_pipelines_take_turns_on_one_connection(server: Server, wire: Wire) -> None:
+    store, before = Store(wire), set(connections(server))
+    for _ in range(3):
+        store.announce("w", ["g"], {}, 60_000)
+        assert store.server_ms() > 0
+        with wire.pipeline() as pipeline:
+            pipeline.set("key", "value")
+            pipeline.get("key")
+            assert pipeline.execute() == [True, b"value"]
+        store.announce("w", ["g"], {}, 60_000)
+    assert len(set(connections(server)) - before) == 1
+
+
+def test_a_connection_that_was_closed_while_nobody_used_it_is_replaced(server: Server, wire: Wire) -> None:
+    store, before = Store(wire), set(connections(server))
+    store.announce("w", ["g"], {}, 60_000)
+    [own] = set(connections(server)) - before
+    client: Any = server.client()
+    client.client_kill_filter(_id=own)
+    client.close()
+    time.sleep(FRESH + 0.05)
+    store.announce("w", ["g"], {}, 60_000)
+
+
+def test_an_answer_that_nobody_read_is_not_taken_for_the_next(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(wire)
+    assert store.cancel("nobody") is False
+
+    def lost() -> None:
+        raise redis.TimeoutError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wire, "meanwhile", lost)
+        with pytest.raises(redis.TimeoutError):
+            store.lead("me", 60_000)
+    assert store.cancel("nobody") is False
+
+
+def test_what_the_server_refuses_leaves_the_connection_as_it_is(server: Server, wire: Wire) -> None:
+    store = Store(wire)
+    store.announce("w", ["g"], {}, 60_000)
+    before = connections(server)
+    call: Any = wire.execute_command
+    with pytest.raises(redis.ResponseError):
+        call("FCALL", "no_such_function", 1, "prefix")
+    with pytest.raises(redis.DataError):
+        call("FCALL", "no_such_function", 1, {"no": "argument"})
+    store.announce("w", ["g"], {}, 60_000)
+    assert connections(server) == before
+
+
+def test_something_can_be_done_while_an_answer_is_on_its_way(wire: Wire) -> None:
+    seen: list[str] = []
+    wire.meanwhile = lambda: seen.append("meanwhile")
+    assert Store(wire).cancel("nobody") is False
+    assert Store(wire).server_ms() > 0  # no function
+    assert seen == ["meanwhile"]
