@@ -89,6 +89,7 @@ class Model(RuleBasedStateMachine):
         self.retries: dict[tuple[int, int], int] = {}
         self.asks = 0
         self.marked: set[int] = set()
+        self.paused: set[str] = set()
         self.holders: dict[tuple[int, int], str] = {}
         for name in ("a", "b"):
             self.store.announce(name, ["model"], {"host": "here"}, 10**9)
@@ -124,6 +125,7 @@ class Model(RuleBasedStateMachine):
         for claim in claims:
             node = next(i for i, task in enumerate(self.plan.tasks) if task.name == claim.task)
             assert claim.job == job_id("run_1", node, claim.attempt)
+            assert self.plan.tasks[node].queue not in self.paused, "its queue is paused"
             assert (node, claim.attempt) not in self.claims, "one attempt was claimed twice"
             assert self.apply(Claimed(node, claim.attempt, claim.token)) == Answer.ACCEPTED
             self.claims[node, claim.attempt] = claim.token
@@ -290,6 +292,32 @@ class Model(RuleBasedStateMachine):
             if before is not None:
                 self.leases.pop((node, before.attempt), None)
                 self.retries.pop((node, before.attempt + 1), None)
+
+    @rule(queue=st.sampled_from(["default", "slow"]), chance=st.integers(0, 3))
+    def a_queue_is_paused_or_goes_on(self, queue: str, chance: int) -> None:
+        if queue in self.paused:
+            assert self.store.resume_queue(queue)
+            self.paused.remove(queue)
+        elif not chance:
+            assert self.store.pause_queue(queue, by="me")
+            assert not self.store.pause_queue(queue, by="me")
+            self.paused.add(queue)
+
+    @rule(queue=st.sampled_from(["default", "slow"]), chance=st.integers(0, 11))
+    def a_queue_is_purged(self, queue: str, chance: int) -> None:
+        if chance:
+            return  # rarely, or no run would get far
+        waits = {
+            node
+            for node, task in self.run.tasks.items()
+            if task.state is TaskState.QUEUED and self.plan.tasks[node].queue == queue
+        }
+        done = self.store.purge_queue(queue, "because", limit=2)
+        assert (done.attempts, done.runs) == (len(waits), ("run_1",) if waits else ())
+        if waits:
+            assert self.apply(Stopped(RunState.CANCELLED)) == Answer.ACCEPTED
+            self.leases.clear()
+            self.retries.clear()
 
     @precondition(lambda self: self.run.state in {RunState.QUEUED, RunState.RUNNING})
     @rule(chance=st.integers(0, 11), state=st.sampled_from([RunState.CANCELLED, RunState.TIMED_OUT]))

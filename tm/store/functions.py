@@ -39,12 +39,16 @@ _ALLOWED_WHEN_FULL = frozenset(
         "mark",
         "pause",
         "resume",
+        "pause_queue",
+        "resume_queue",
+        "purge_queue",
+        "drain_workers",
         "settle",
         "logs_filed",
     },
 )
 #: what the functions share, in the order in which one builds on the other
-_SHARED = ("_base", "_plans", "_runs", "_callbacks", "_work", "_repair")
+_SHARED = ("_base", "_plans", "_runs", "_callbacks", "_pauses", "_work", "_repair")
 #: those that only read
 _READING = frozenset({"look"})
 _NAMES = (*sorted(_ALLOWED_WHEN_FULL), *sorted(_READING), "define", "start", "tick", "retry", "trigger", "log")

@@ -55,6 +55,11 @@ class Keys:
         return f"{self.prefix}paused"
 
     @property
+    def paused_queues(self) -> str:
+        """Hash: queue to its pause, a msgpack map."""
+        return f"{self.prefix}paused_queues"
+
+    @property
     def queues(self) -> str:
         """Set: queues that plans name."""
         return f"{self.prefix}queues"

@@ -10,7 +10,17 @@ from tm.records import TaskPlan
 from tm.retry import RetryPolicy
 from tm.states import TaskState
 from tm.store.looking import read_record
-from tm.store.records import Ask, Claim, Grant, Pause, TaskRunView, Verdict, VerdictKind
+from tm.store.records import (
+    Ask,
+    Claim,
+    DrainOrder,
+    Grant,
+    Pause,
+    QueuePause,
+    TaskRunView,
+    Verdict,
+    VerdictKind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +45,28 @@ def pause(graph: str, packed: bytes) -> Pause:
         catch_up=said.get("catch_up", ""),
         packed=packed,
     )
+
+
+def queue_pause(queue: str, packed: bytes) -> QueuePause | None:
+    """One field of `paused_queues`; None when it is none."""
+    try:
+        said = msgpack.unpackb(packed)
+        until = said.get("until")
+        return QueuePause(
+            queue=queue,
+            by=str(said["by"]),
+            reason=str(said["reason"]),
+            since_ms=int(said["since"]),
+            until_ms=None if until is None else int(until),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, msgpack.exceptions.UnpackException):
+        return None
+
+
+def drain_order(reply: Sequence[bytes]) -> DrainOrder | None:
+    """What `announce` answers."""
+    by, limit_ms = reply
+    return DrainOrder(text(by), float(limit_ms) / 1000 if limit_ms else None) if by else None
 
 
 def ms(value: bytes) -> int | None:
@@ -100,8 +132,11 @@ def ask(ask: Ask) -> list[Any]:
 
 def grant(reply: Sequence[Any]) -> Grant:
     """What `take` and `finish` hand out."""
-    suspended, passed, claims = reply
-    return Grant([_claim(*claim) for claim in claims], suspended == 1, passed)
+    suspended, passed, claims, *paused = reply
+    given = [_claim(*claim) for claim in claims]
+    if not paused:
+        return Grant(given, suspended == 1, passed)
+    return Grant(given, suspended == 1, passed, frozenset(map(text, paused[0])))
 
 
 def _claim(

@@ -91,6 +91,7 @@ class Grant:
     claims: list[Claim]
     suspended: bool = False  #: `rq suspend` is in force
     passed: int = 0  #: attempts put back because this worker has not loaded their graph
+    paused: frozenset[str] = frozenset()  #: those of the queues asked for of which nothing is handed out
 
 
 #: `Report.ms` of what was lost before it began: it is queued again as if nobody had claimed it
@@ -169,6 +170,37 @@ class Pause:
         if self.resumed_ms is not None:
             return self.resumed_ms
         return self.until_ms if self.until_ms is not None and self.until_ms <= now_ms else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePause:
+    """Why and since when nothing of a queue is handed out."""
+
+    queue: str
+    by: str
+    reason: str
+    since_ms: int
+    until_ms: int | None = None  #: when it ends by itself
+
+    def in_force(self, now_ms: int) -> bool:
+        """Whether it has not ended by itself."""
+        return self.until_ms is None or self.until_ms > now_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """What a purge has ended."""
+
+    attempts: int  #: that waited when it began
+    runs: tuple[str, ...]  #: now cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class DrainOrder:
+    """Somebody wants a worker to finish what it has, and to end."""
+
+    by: str
+    limit: float | None = None  #: seconds after which it gives back what still runs; None: it waits for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

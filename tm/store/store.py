@@ -17,10 +17,12 @@ from tm.store import packing
 from tm.store.functions import Library, default_library
 from tm.store.keys import Keys
 from tm.store.looking import Looking
+from tm.store.operating import Operating
 from tm.store.reading import Reading
 from tm.store.records import (
     Ask,
     Beat,
+    DrainOrder,
     DueTick,
     Grace,
     Grant,
@@ -53,7 +55,7 @@ CALLS_PER_TRIP = 20
 BYTES_PER_CALL = 1 << 20
 
 
-class Store(Reading, Looking):
+class Store(Reading, Looking, Operating):
     """All that Taskmaster keeps on the server, in one namespace.
 
     Args:
@@ -208,14 +210,16 @@ class Store(Reading, Looking):
 
     # Workers ------------------------------------------------------------------------------------------------------
 
-    def announce(self, worker: str, graphs: Iterable[str], info: Mapping[str, str], ttl_ms: int) -> None:
+    def announce(self, worker: str, graphs: Iterable[str], info: Mapping[str, str], ttl_ms: int) -> DrainOrder | None:
         """Say which graphs a worker has loaded; forgotten after `ttl_ms` unless said again.
+
+        Returns the order to drain, once somebody has given it.
 
         "g" offers all tasks of graph g; "g", "g/" and "g/t" together offer task t alone, whatever else a run of g has.
         """
         offered = list(graphs)
         about = [part for pair in info.items() for part in pair]
-        self._call("announce", worker, ttl_ms, len(offered), *offered, *about)
+        return packing.drain_order(self._call("announce", worker, ttl_ms, len(offered), *offered, *about))
 
     def retire(self, worker: str) -> None:
         """Forget a worker that ends."""

@@ -1,4 +1,4 @@
--- What people change about runs and clocks: tasks marked by hand, retries that keep what succeeded, pauses.
+-- What people change about runs and clocks: tasks marked by hand, retries that keep what succeeded.
 
 local MARKABLE = { success = true, failed = true, skipped = true }
 
@@ -38,27 +38,4 @@ RESUME.nodes = function(c, work)
         if redis.call('HEXISTS', run_key(c, run), string.format('%d', index)) == 0 then nodes[#nodes + 1] = index end
     end
     queue_nodes(c, run, plan, nodes)
-end
-
--- Pauses: hash `paused`, graph -> packed map by, reason, since, until, resumed, catch_up; the graph called '' is all of them.
-
-local ALL = ''
-
-local function read_pause(packed)
-    local good, pause = pcall(cmsgpack.unpack, packed or '')
-    return packed and good and type(pause) == 'table' and pause or nil
-end
-
-local function in_force(c, pause)
-    return pause and not pause.resumed and (not pause['until'] or pause['until'] > c.now)
-end
-
--- The pause that keeps a graph from running now; nil when there is none.
-local function pause_of(c, graph)
-    local found = redis.call('HMGET', c.p .. 'paused', graph, ALL)
-    for k = 1, 2 do
-        local pause = read_pause(found[k])
-        if in_force(c, pause) then return pause end
-    end
-    return nil
 end

@@ -152,7 +152,10 @@ local function hand_back(c, bell)
     return 1
 end
 
--- Hand out up to ask.count attempts, queues in strict order. Returns { suspended, passed, claims }.
+local NONE = {}
+
+-- Hand out up to ask.count attempts, queues in strict order.
+-- Returns { suspended, passed, claims, the asked queues that are paused }; without the last when none is.
 local function grant(c, ask)
     local claims, passed, popped = {}, 0, 0
     if backlogged[c.p] ~= false then
@@ -169,9 +172,23 @@ local function grant(c, ask)
         if #claims > 0 then return { 0, 0, claims } end
     end
     if ask.count == 0 and ask.bell == '' then return { 0, 0, claims } end
-    if redis.call('EXISTS', 'rq:suspended') == 1 then
-        hand_back(c, ask.bell)
-        return { 1, 0, claims }
+    local paused, told = NONE, nil
+    if redis.call('EXISTS', 'rq:suspended', paused_queues_key(c)) > 0 then
+        if redis.call('EXISTS', 'rq:suspended') == 1 then
+            hand_back(c, ask.bell)
+            return { 1, 0, claims }
+        end
+        paused, told = paused_queues(c), {}
+        for _, queue in ipairs(ask.queues) do
+            if paused[queue] then told[#told + 1] = queue end
+        end
+    end
+    if told and ask.bell ~= '' then
+        local a = look_up(c, job_of(c, ask.bell))
+        if a and paused[a.node.queue] then
+            hand_back(c, ask.bell)
+            ask.bell = ''
+        end
     end
     if ask.bell ~= '' then
         local claimed, back = claim(c, ask, job_of(c, ask.bell), 0)
@@ -180,7 +197,7 @@ local function grant(c, ask)
     end
     ring_bells(c)
     for _, queue in ipairs(ask.queues) do
-        while #claims < ask.count and passed < 16 and popped < MOST_BELLS do
+        while not paused[queue] and #claims < ask.count and passed < 16 and popped < MOST_BELLS do
             local bells = redis.pcall('LPOP', bell_key(c, queue), ask.count - #claims)
             if not bells or bells.err then break end
             for k = 1, #bells do
@@ -192,5 +209,5 @@ local function grant(c, ask)
         end
     end
     remember(c, ask, claims)
-    return { 0, passed, claims }
+    return { 0, passed, claims, told }
 end

@@ -4,7 +4,7 @@
 -- ARGV  1 worker   2 ms to remember it   3 number of offers   offers...   then name, value of each thing known of it
 --       An offer is a graph, "graph/task", or "graph/": of this graph only the tasks that are named.
 --       Of what is known, `queues` (with commas) is also kept by queue: when a worker of it was last heard of.
--- Returns 1. Repeating it extends the time.
+-- Returns { who asked this worker to drain, or '', ms it may take, or '' }. Repeating it extends the time.
 local REMEMBERED = 86400000 -- ms a worker is listed after it was heard of last
 
 return function(c, args)
@@ -21,5 +21,6 @@ return function(c, args)
     for queue in string.gmatch(redis.call('HGET', about, 'queues') or '', '[^,]+') do
         redis.call('HSET', c.p .. 'attended', queue, c.stamp)
     end
-    return 1
+    local drain = redis.call('HMGET', about, 'drain', 'drain_ms')
+    return { drain[1] or '', drain[2] or '' }
 end
