@@ -42,11 +42,12 @@ def connect(
         connect_timeout: seconds a connection may take to be made.
         retries: how often a call whose connection broke is repeated.
     """
-    import redis
     from redis.backoff import ConstantBackoff
     from redis.retry import Retry
 
-    client: redis.Redis = redis.Redis.from_url(
+    from tm.store.lean import LeanRedis
+
+    client: redis.Redis = LeanRedis.from_url(
         settings.server_url(),
         socket_connect_timeout=connect_timeout,
         socket_timeout=reply_timeout,
