@@ -21,18 +21,20 @@ HOLD, MARGIN = 5, 5.0
 
 
 class Bell:
-    """One blocking pop at a time on the given lists, which are RQ's."""
+    """One blocking pop at a time on the lists of these queues, which are RQ's; `keys` has one for each."""
 
-    def __init__(self, client: Redis, keys: Sequence[str]) -> None:
+    def __init__(self, client: Redis, queues: Sequence[str], keys: Sequence[str]) -> None:
         self._connection: Any = client.connection_pool.make_connection()
-        self._keys = keys
+        self._keys = dict(zip(queues, keys, strict=True))
         self._client = client
         self._id = 0
         self.armed = False
+        self.without: frozenset[str] = frozenset()  #: queues that were left out the last time
         self._overdue_at = 0.0
 
-    def arm(self, now: float) -> None:
-        """Send the pop; redis.exceptions.* when the server is away."""
+    def arm(self, now: float, without: frozenset[str] = frozenset()) -> None:
+        """Send the pop, on all but these queues; redis.exceptions.* when the server is away."""
+        self.without = without
         try:
             self._send()
         except ConnectionError:  # the server closed it since the last time
@@ -46,7 +48,9 @@ class Bell:
             self._connection.connect()
             self._connection.send_command("CLIENT", "ID")
             self._id = self._connection.read_response()
-        self._connection.send_command("BLPOP", *self._keys, HOLD)
+        self._connection.send_command(
+            "BLPOP", *(key for queue, key in self._keys.items() if queue not in self.without), HOLD
+        )
 
     @property
     def sock(self) -> socket.socket:

@@ -17,7 +17,7 @@ from tm_worker.outage import AWAY, Outage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tm.store.records import Grace
+    from tm.store.records import DrainOrder, Grace
     from tm.store.store import Store
     from tm_worker.worker import TmWorker
 
@@ -48,6 +48,7 @@ class Heart:
     ) -> None:
         self.answers: deque[tuple[str, str, Beat | Grace]] = deque()  #: job, token, what became of them, if anything
         self.suspended = False  #: as of the last beat
+        self.order: DrainOrder | None = None  #: to drain, once somebody has given it
         self.outage = Outage("heartbeats", quiet=True)
         self.missed = 0  #: beats that were not answered
         self.lost = 0  #: attempts that turned out to be somebody else's
@@ -95,12 +96,14 @@ class Heart:
             lost = {token for _, token, beat in bad if beat is Beat.LOST}
             self.lost += len(lost - self._lost)
             self._lost = lost
+        order = self.order
         self.announce(self._store)
         suspended = self._worker.beat(self._store.client)
-        changed, self.suspended = suspended != self.suspended, suspended
+        changed, self.suspended = suspended != self.suspended or self.order != order, suspended
         if changed or self.answers:
             self._wake()
 
     def announce(self, store: Store) -> None:
         """Say which graphs this worker has loaded; it is offered only their attempts."""
-        store.announce(self._worker.name, self._graphs, self._info, self._lease_ms * 2)
+        order = store.announce(self._worker.name, self._graphs, self._info, self._lease_ms * 2)
+        self.order = order or self.order  # the server may have been emptied meanwhile

@@ -462,10 +462,10 @@ class Supervisor:
                 held.kill_at = min(held.kill_at, now + beat.seconds)
         return actions
 
-    def drain(self, now: float, limit: float) -> list[Action]:
-        """Take no more work; what still runs after `limit` seconds is given back."""
+    def drain(self, now: float, limit: float | None) -> list[Action]:
+        """Take no more work; what still runs after `limit` seconds is given back, with None it may end."""
         self.draining = True
-        self._drain_until = now + limit
+        self._drain_until = None if limit is None else now + limit
         self._give_back(now, DRAINED)
         recalls = [Recall(each.number) for each in self.executors.values() if len(each.queue) > 1]
         return [*recalls, *self.tick(now)]
