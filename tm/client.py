@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tm import codec
 from tm.errors import NotFoundError, RefusedError, RunFailedError, SpillError, UnavailableError
-from tm.ids import manual_run_ids
+from tm.ids import manual_run_id, manual_run_ids
 from tm.states import RunState
+from tm.store.records import NewRun
 from tm.waiting import Waiting, reaching
 
 if TYPE_CHECKING:
@@ -47,23 +49,23 @@ class Client:
         Raises:
             RefusedError: that tick has its run.
         """
-        if tick is None:
-            return self.submit_many(graph, [params or {}])[0]
-        return self._submit_tick(graph, params or {}, tick)
+        params = params or {}
+        if tick is not None:
+            return self._submit_tick(graph, params, tick)
+        graph.bind(params)
+        run = _new_run(manual_run_id(graph.name), params, graph.read_config())
+        with reaching(self.where):
+            self.store.start(graph.plan, [run])
+        return RunHandle(self, run.id)
 
     def _submit_tick(self, graph: Graph, params: dict[str, Any], tick: datetime) -> RunHandle:
-        from tm import codec
         from tm.clock import to_ms
         from tm.ids import tick_run_id
         from tm.states import Trigger
-        from tm.store.records import NewRun, TriggerAnswer
+        from tm.store.records import TriggerAnswer
 
         graph.bind(params)
-        run = NewRun(
-            id=tick_run_id(graph.name, tick),
-            params=codec.encode(params, where="params") if params else b"",
-            config=graph.read_config() or "",
-        )
+        run = _new_run(tick_run_id(graph.name, tick), params, graph.read_config())
         try:
             state = self.state(run.id)
         except NotFoundError:
@@ -88,16 +90,11 @@ class Client:
             ConfigError: the graph's config file is missing or broken.
             UnavailableError: the server cannot be reached; some of the runs may have been started.
         """
-        from tm import codec
-        from tm.store.records import NewRun
-
         for each in params:
             graph.bind(each)
-        config = graph.read_config() or ""
-        runs = [
-            NewRun(id=run, params=codec.encode(each, where="params") if each else b"", config=config)
-            for run, each in zip(manual_run_ids(graph.name, len(params)), params, strict=True)
-        ]
+        config = graph.read_config()
+        names = manual_run_ids(graph.name, len(params))
+        runs = [_new_run(run, each, config) for run, each in zip(names, params, strict=True)]
         with reaching(self.where):
             self.store.start(graph.plan, runs)
         return [RunHandle(self, run.id) for run in runs]
@@ -268,8 +265,6 @@ class Client:
         return self._value_of(seen)
 
     def _value_of(self, seen: Seen) -> Any:
-        from tm import codec
-
         if (state := self._state_of(seen)) is not RunState.SUCCESS:
             raise RunFailedError(seen.run, state.value, self.lookup.why(seen.run))
         if seen.result is None:
@@ -278,6 +273,10 @@ class Client:
                 "TM_RESULT_TTL seconds after a run has ended"
             )
         return codec.decode(self.store.whole(seen.result))
+
+
+def _new_run(run: str, params: dict[str, Any], config: str | None) -> NewRun:
+    return NewRun(id=run, params=codec.encode(params, where="params") if params else b"", config=config or "")
 
 
 class RunHandle:

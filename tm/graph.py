@@ -333,7 +333,9 @@ class Graph:
             UnavailableError: no server: neither `TM_URL` nor a running stack in the home directory.
             CodecError: a param cannot become a message.
         """
-        return self.submit_many([params])[0]
+        from tm.wiring import default_client
+
+        return default_client().submit(self, params)
 
     def submit_many(self, params: Sequence[dict[str, Any]]) -> list[RunHandle]:
         """Start one run for each set of params, in one pipeline; handles come in the same order."""

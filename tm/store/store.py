@@ -130,6 +130,10 @@ class Store(Reading, Looking, Operating):
 
         The plan is stored first when the server does not know it.
         """
+        if len(runs) == 1:  # somebody waits for it
+            [run] = runs
+            about = (plan.version, trigger.value, self._ttl, self._failed_ttl, run.config)
+            return self._start_by(plan, (*about, run.id, run.params))
         created: list[bool] = []
         calls: list[tuple[Any, ...]] = []
         size = 0
@@ -142,7 +146,19 @@ class Store(Reading, Looking, Operating):
                 calls, size = [], 0
         return created + (self._start(plan, calls) if calls else [])
 
+    def _start_by(self, plan: Plan, call: tuple[Any, ...]) -> list[bool]:
+        try:
+            answer = self._call("start", *call)
+        except redis.exceptions.ResponseError as error:
+            if not _is_unknown(error):
+                raise
+            self.define(plan)
+            answer = self._call("start", *call)
+        return [created == 1 for created in answer]
+
     def _start(self, plan: Plan, calls: Sequence[tuple[Any, ...]]) -> list[bool]:
+        if len(calls) == 1:  # a pipeline takes the client longer
+            return self._start_by(plan, calls[0])
         answers = self._ask_to_start(calls)
         unknown = [place for place, answer in enumerate(answers) if _is_unknown(answer)]
         if unknown:  # once more, and those calls only: the others have created their runs
@@ -158,11 +174,6 @@ class Store(Reading, Looking, Operating):
 
     def _ask_to_start(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The answer to each call, or the error."""
-        if len(calls) == 1:  # a pipeline takes the client longer
-            try:
-                return [self._call("start", *calls[0])]
-            except redis.exceptions.ResponseError as error:
-                return [error]
         pipeline = self._redis.pipeline(transaction=False)
         for args in calls:
             self._library.queue(pipeline, "start", self.prefix, *args)
