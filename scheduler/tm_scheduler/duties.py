@@ -34,7 +34,11 @@ def duties(settings: Settings) -> Iterator[list[Duty]]:
 
             def look() -> None:
                 scene = store.scene()
-                stranded.one_pass(scene.now_ms, scene.workers, [each.name for each in scene.queues if each.depth])
+                stranded.one_pass(
+                    scene.now_ms,
+                    scene.workers,
+                    [each.name for each in scene.queues if each.depth and each.pause is None],
+                )
 
             found.append(Duty("tasks that no worker offers", pause(settings.no_worker_after), look))
         if (spill := open_spill(settings)) is not None:

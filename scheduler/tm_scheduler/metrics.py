@@ -176,6 +176,8 @@ def _waiting(found: gauges.Gauges) -> Iterator[Metric]:
     open_runs = [(graph, float(count)) for graph, count in found.open_runs.items()]
     yield by_label("taskmaster_queue_depth", "Attempts that wait for a worker", "queue", depths)
     yield by_label("taskmaster_queue_age_seconds", "How long the oldest of them has waited", "queue", ages)
+    paused = [(queue, float(queue in found.paused_queues)) for queue in {**found.queues}.keys() | found.paused_queues]
+    yield by_label("taskmaster_queue_paused", "1 while nothing of it is handed out", "queue", sorted(paused))
     yield by_label("taskmaster_runs_open", "Runs that have not ended", "graph", open_runs)
     yield single("taskmaster_leases", "Attempts that are claimed", found.leases.size)
     yield single(
@@ -184,7 +186,7 @@ def _waiting(found: gauges.Gauges) -> Iterator[Metric]:
     yield single("taskmaster_retries_waiting", "Attempts that wait for their time", found.retries.size)
     yield single("taskmaster_retries_overdue_seconds", "How long the first retry that is due waits", found.retries.age)
     yield single("taskmaster_backlog", "Pieces of work that calls left for later ones", found.backlog)
-    yield single("taskmaster_pauses", "Pauses in force", found.pauses)
+    yield single("taskmaster_pauses", "Pauses of graphs in force", found.pauses)
     yield single("taskmaster_workers", "Workers heard of within a lease", found.workers)
     yield single("taskmaster_alerts_waiting", "Messages that the webhook has not got", found.alerts)
     yield single("taskmaster_log_lag_chunks", "Pieces of task output that history has not got", found.log_chunks)

@@ -30,6 +30,7 @@ def test_an_empty_server_has_nothing_to_show(stage: Stage) -> None:
         events=nothing,
         backlog=0,
         pauses=0,
+        paused_queues=frozenset(),
         workers=0,
         alerts=0,
         log_chunks=0,
@@ -109,3 +110,11 @@ def test_pauses_are_counted(stage: Stage) -> None:
     stage.store.pause("g", by="somebody")
     stage.store.pause("", by="somebody")
     assert look(stage).pauses == 2
+
+
+def test_queues_that_are_paused_are_named_even_when_no_graph_uses_them(stage: Stage) -> None:
+    stage.start(plan(SINGLE))
+    stage.store.pause_queue("default", by="me")
+    stage.store.pause_queue("later", by="me", until_ms=stage.now + 5000)
+    assert look(stage).paused_queues == {"default", "later"}
+    assert look(stage, 6).paused_queues == {"default"}

@@ -12,6 +12,7 @@ from tm.checks import Finding, Report
 from tm.doctor import Facts, Verdict, judge
 from tm.store.health import Health, health
 from tm.store.looking import LeaderView, LeaseView, QueueView, Scene, WorkerView
+from tm.store.records import QueuePause
 
 if TYPE_CHECKING:
     import redis
@@ -142,6 +143,23 @@ WRONG: list[tuple[Facts, str, str, str]] = [
         "queue gpu",
         "fail",
         "no living worker takes from it (used by etl), 4 attempts wait -> start one: tm-worker FILE --queue gpu",
+    ),
+    (
+        of_scene(
+            queues=(
+                QueueView(
+                    name="gpu",
+                    depth=1,
+                    bells=1,
+                    oldest_ms=NOW,
+                    attended_ms=NOW,
+                    pause=QueuePause(queue="gpu", by="ann@host", reason="", since_ms=NOW),
+                ),
+            )
+        ),
+        "queue gpu",
+        "warn",
+        "paused by ann@host; 1 attempt waits -> tm queues resume gpu",
     ),
     (of_scene(suspended=True), "suspended", "warn", "`rq suspend` is in force -> rq resume"),
     (

@@ -16,7 +16,7 @@ from tm.reasons import Busy, Clockwork, Known, Reason, of_graph, of_run, of_task
 from tm.runinfo import AttemptInfo, ErrorInfo, RunInfo, TaskInfo
 from tm.states import FINAL_TASK_STATES, Outcome, RunState, TaskState
 from tm.store.looking import LeaderView, Place, QueueView, Scene, WorkerView
-from tm.store.records import Pause
+from tm.store.records import Pause, QueuePause
 from tm.words import Words
 
 NOW = datetime(2026, 11, 24, 12, 4, 3, tzinfo=UTC)
@@ -128,6 +128,41 @@ RULES = {"retries": 5, "retry_delay": 8, "backoff": 1, "jitter": 0.1}
             },
             "no_worker",
             "no live worker on queue `gpu` since 12:00:03 (4 min)",
+        ),
+        (
+            {
+                "scene": scene(
+                    worker(queues="gpu"),
+                    queues=(
+                        QueueView(
+                            name="gpu",
+                            depth=1,
+                            bells=1,
+                            oldest_ms=None,
+                            attended_ms=None,
+                            pause=QueuePause(
+                                queue="gpu",
+                                by="ann@host",
+                                reason="new driver",
+                                since_ms=to_ms(ago(240)),
+                                until_ms=to_ms(ago(-3600)),
+                            ),
+                        ),
+                    ),
+                )
+            },
+            "queue_paused",
+            "queue `gpu` is paused by ann@host since 12:00:03 (4 min) until 13:04:03 (new driver)",
+        ),
+        (
+            {"scene": scene(worker(queues="gpu", drain="ann@host"))},
+            "draining",
+            "the only live worker of queue `gpu`, `w1`, is told to drain by ann@host",
+        ),
+        (
+            {"scene": scene(worker(queues="gpu", drain="ann@host"), worker("w2", queues="gpu", drain="bob@host"))},
+            "draining",
+            "all 2 live workers of queue `gpu` are told to drain by ann@host",
         ),
         ({"scene": scene(worker(queues="default,cpu"))}, "no_worker", "queue `gpu` has never had a worker"),
         (

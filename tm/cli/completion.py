@@ -76,7 +76,6 @@ def complete(command: click.Command) -> None:
     if isinstance(command, click.Group):
         for each in command.commands.values():
             complete(each)
-        return
     for parameter in command.params:
         if (source := _SOURCES.get(parameter.name or "")) and isinstance(parameter.type, click.types.StringParamType):
             parameter.type = _Completing(source)
@@ -150,6 +149,11 @@ def _files(_: Lookup, __: click.Context, ___: str) -> Iterator[str]:
     return iter(())  # the shell knows better
 
 
+def _workers(lookup: Lookup, _: click.Context, __: str) -> Iterator[str]:
+    if lookup.store is not None:
+        yield from (worker.name for worker in lookup.store.scene().workers if worker.alive)
+
+
 def _queues(lookup: Lookup, _: click.Context, __: str) -> Iterator[str]:
     yield from lookup.queues()
 
@@ -169,4 +173,5 @@ _SOURCES: dict[str, Callable[..., Iterator[str]]] = {
     "file": _files,
     "queue": _queues,
     "queues": _queues,
+    "worker": _workers,
 }

@@ -127,7 +127,7 @@ def shared_options(command: click.Command) -> click.Command:
     if isinstance(command, click.Group):
         for each in command.commands.values():
             shared_options(each)
-    else:
+    if not isinstance(command, click.Group) or command.invoke_without_command:
         given = {option for parameter in command.params for option in parameter.opts}
         if "--json" not in given:
             command.params.append(_json_option())

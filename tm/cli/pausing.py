@@ -42,7 +42,7 @@ def pause(face: Face, graph: str | None, everything: bool, reason: str, until: s
     client = face.client()
     name = _named(client, graph, everything=everything)
     with reaching(client.where):
-        until_ms = None if until is None else _until_ms(face, client, until)
+        until_ms = None if until is None else instant_ms(face, client, until)
         fresh = client.store.pause(name, by=who(), reason=reason, until_ms=until_ms)
         found = client.store.pauses()[name]
     if face.as_json:
@@ -109,7 +109,8 @@ def _named(client: Client, graph: str | None, *, everything: bool) -> str:
     return graph or _ALL
 
 
-def _until_ms(face: Face, client: Client, until: str) -> int:
+def instant_ms(face: Face, client: Client, until: str) -> int:
+    """What --until says, by the server's clock in ms: a time, or a duration from now."""
     from tm.clock import to_ms
 
     now = client.store.server_ms()

@@ -1,4 +1,4 @@
-"""`tm workers`: who there is, where, since when, and what they are at."""
+"""`tm workers`: who there is, where, since when, and what they are at; and draining them."""
 
 from __future__ import annotations
 
@@ -9,35 +9,146 @@ import click
 
 from tm.callbacks import QUEUE as CALLBACKS
 from tm.cli.face import Face, pass_face
+from tm.cli.options import DURATION, who
 from tm.clock import from_ms
+from tm.errors import NotFoundError, RefusedError
 from tm.words import rough, shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tm.cli.render import Render
+    from tm.client import Client
     from tm.insight import Crew
     from tm.store.looking import WorkerView
 
+#: seconds between two looks at workers that drain
+_LOOK_AGAIN = 0.2
 
-@click.command(
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Examples:
   tm workers                    # those that live
   tm workers --all              # those too that were heard of within the last day
   tm workers -v                 # with the graphs they have loaded, and the version of each
   tm workers --json | jq '.items[] | {name, tasks}'
+  tm workers drain box.4711 --wait
 
 \b
 Exit codes: 0, 5 unreachable.
-"""
+""",
 )
 @click.option("--all", "everybody", is_flag=True, help="Also those that ended or were lost within the last day.")
 @click.option("-v", "--graphs", "more", is_flag=True, help="The graphs each has loaded, with their versions.")
-@pass_face
-def workers(face: Face, everybody: bool, more: bool) -> None:
+@click.pass_context
+def workers(ctx: click.Context, everybody: bool, more: bool) -> None:
     """List workers with host, process, age, queues, executors, what they are at, and their last heartbeat.
 
     One whose heartbeats are overdue is `silent`; when its lease has lapsed it is `lost`, and its tasks run elsewhere.
     """
+    if ctx.invoked_subcommand is None:
+        _list(ctx.ensure_object(Face), everybody=everybody, more=more)
+    elif everybody or more:
+        raise click.UsageError(f"say what is for `{ctx.invoked_subcommand}` after its name")
+
+
+@workers.command(
+    epilog="""\b
+Examples:
+  tm workers drain box.4711             # one worker; the beginning of its name will do
+  tm workers drain box.4711 --wait && reboot
+  tm workers drain --all --limit 10m    # after 10 minutes what still runs is given back, for other workers
+
+\b
+Exit codes: 0 told (with --wait: they have ended), 2 usage, 3 no such worker, 4 one was lost before it had ended,
+5 unreachable, 124 --timeout has passed.
+"""
+)
+@click.argument("worker", required=False)
+@click.option("--all", "everybody", is_flag=True, help="All workers that live now.")
+@click.option(
+    "--limit", type=DURATION, metavar="DURATION", help="How long running tasks may take; by default for ever."
+)
+@click.option("--wait", is_flag=True, help="Wait until they have ended.")
+@click.option("--timeout", type=DURATION, metavar="DURATION", help="How long to wait, at most.")
+@click.option("--dry-run", is_flag=True, help="Say which workers would end.")
+@pass_face
+def drain(
+    face: Face,
+    worker: str | None,
+    everybody: bool,
+    limit: float | None,
+    wait: bool,
+    timeout: float | None,
+    dry_run: bool,
+) -> None:
+    """Have a worker take no more work, finish what it has, and end with exit code 0; on whichever host it is.
+
+    It hears of it at its next heartbeat, a sixth of TM_LEASE. What starts workers may start another: `tm up` does, so
+    there it is a restart. There is no way back.
+    """
+    from tm.waiting import reaching
+
+    if (worker is None) != everybody:
+        raise click.UsageError("name one WORKER, or say --all")
+    client, render = face.client(), face.render()
+    with reaching(client.where):
+        living = [each.name for each in client.store.scene().workers if each.alive]
+        names = living if worker is None else [_named(living, worker)]
+        told = names if dry_run else client.store.drain_workers(names, by=who(), limit=limit)
+    if not face.as_json:
+        for each in told:
+            render.line(each if face.quiet else f"{'would drain' if dry_run else 'told to drain'}: {each}")
+        if not told:
+            render.line("no worker lives")
+    ended = _ends(face, client, told, timeout) if wait and not dry_run else {}
+    if face.as_json:
+        items = [{"worker": each, "dry_run": dry_run, "ended": ended.get(each, False)} for each in told]
+        render.document("tm.drain/1", items)
+    if lost := [each for each, in_order in ended.items() if not in_order]:
+        raise RefusedError(f"{', '.join(lost)} did not end in good order: not heard of any more")
+
+
+def _named(living: Sequence[str], worker: str) -> str:
+    """The name of a worker that lives, by its beginning."""
+    from tm.suggest import hint
+
+    found = [each for each in living if each == worker] or [each for each in living if each.startswith(worker)]
+    if len(found) > 1:
+        raise NotFoundError(f"more than one worker begins with {worker!r}: {', '.join(found)}")
+    if not found:
+        raise NotFoundError(f"no worker {worker!r} lives; {hint(worker, living, '`tm workers` lists them')}")
+    return found[0]
+
+
+def _ends(face: Face, client: Client, told: Sequence[str], timeout: float | None) -> dict[str, bool]:
+    """Wait until these have ended: True for one that has left in good order, False for one that was lost."""
+    import time
+
+    from tm.waiting import reaching
+
+    ended: dict[str, bool] = {}
+    until = None if timeout is None else time.monotonic() + timeout
+    while True:
+        with reaching(client.where):
+            there = {each.name: each.alive for each in client.store.scene().workers}
+        for each in told:
+            if each not in ended and not there.get(each, False):
+                ended[each] = each not in there  # one that ends takes itself off the list
+                if not face.as_json and not face.quiet and ended[each]:
+                    face.render().line(f"ended: {each}")
+        if len(ended) == len(told):
+            return ended
+        if until is not None and time.monotonic() >= until:
+            left = [each for each in told if each not in ended]
+            raise TimeoutError(f"still there: {', '.join(left)}; they go on draining")
+        time.sleep(_LOOK_AGAIN)
+
+
+def _list(face: Face, *, everybody: bool, more: bool) -> None:
     from tm.insight import Insight
 
     client, zone = face.client(), face.settings().timezone
@@ -80,6 +191,8 @@ def _state(worker: WorkerView, crew: Crew) -> str:
         return "lost"
     if is_silent(worker, crew.known.words):
         return "silent"
+    if worker.draining:
+        return "draining"
     scene = crew.known.scene
     return "suspended" if scene is not None and scene.suspended else "busy" if crew.at(worker.name) else "idle"
 
@@ -114,6 +227,7 @@ def _document(worker: WorkerView, crew: Crew) -> dict[str, Any]:
     return {
         "name": worker.name,
         "state": _state(worker, crew),
+        "draining_by": worker.draining or None,
         "host": about.get("host"),
         "pid": int(pid) if pid.isdecimal() else None,
         "started_at": instant(_since(worker)),

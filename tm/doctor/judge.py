@@ -166,6 +166,10 @@ def _life(facts: Facts, scene: Scene) -> Iterator[Check]:
         yield _fail("workers", "none is alive", "start one: tm-worker FILE, or tm up")
     if scene.suspended:
         yield _warn("suspended", "workers take no work: `rq suspend` is in force", "rq resume")
+    for view in scene.queues:
+        if view.pause is not None:
+            waits = f"; {_count(view.depth, 'attempt')} wait{'s' if view.depth == 1 else ''}" if view.depth else ""
+            yield _warn(f"queue {view.name}", f"paused by {view.pause.by}{waits}", f"tm queues resume {view.name}")
     served = {queue for each in alive for queue in each.queues}
     unserved = {queue: graphs for queue, graphs in facts.queues.items() if queue not in served}
     for queue, graphs in unserved.items():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tm.records import TaskPlan
     from tm.runinfo import RunInfo, TaskInfo
     from tm.store.looking import Scene, WorkerView
+    from tm.store.records import QueuePause
 
 #: seconds within which the leading scheduler rings a lost doorbell again
 RING_WITHIN = 20
@@ -41,10 +42,24 @@ def of_queued(run: RunInfo, task: TaskInfo, node: TaskPlan | None, known: Known)
         left = scene.suspended_for_ms
         for_so_long = f" for another {rough(left / 1000)}" if left is not None else ""
         return because("suspended", f"all workers are suspended{for_so_long} (`rq suspend`)", "`rq resume` ends that")
+    view = queue_of(scene, queue)
+    if view is not None and view.pause is not None:
+        return because(**_paused(view.pause, words))
     there = [each for each in scene.workers if each.alive and queue in each.queues]
     living = [each for each in there if not is_silent(each, words)]
     if not living:
         return _nobody(queue, there, known, because)
+    leaving = [each for each in living if each.draining]
+    if len(leaving) == len(living):
+        whom = (
+            f"the only live worker of queue `{queue}`, `{leaving[0].name}`, is"
+            if len(leaving) == 1
+            else (f"all {len(leaving)} live workers of queue `{queue}` are")
+        )
+        text = f"{whom} told to drain by {leaving[0].draining}"
+        hint = f"start another: `tm-worker FILE --queue {queue}`"
+        return because("draining", text, hint, workers=[each.name for each in leaving])
+    living = [each for each in living if not each.draining]
     able = [each for each in living if each.has(run.graph, task.name)]
     if not able:
         return _strangers(queue, living, run, task, because)
@@ -69,6 +84,20 @@ def of_queued(run: RunInfo, task: TaskInfo, node: TaskPlan | None, known: Known)
     whom = f"worker `{able[0].name}`" if len(able) == 1 else f"one of {count(len(able), 'worker')}"
     free = f"{whom} is about to take it" if not ahead else f"it is about to be taken by {whom}"
     return because("about_to_run", f"{free}{before}", workers=[each.name for each in able])
+
+
+def _paused(pause: QueuePause, words: Words) -> dict[str, Any]:
+    until = f" until {words.clock(from_ms(pause.until_ms))}" if pause.until_ms is not None else ""
+    why = f" ({pause.reason})" if pause.reason else ""
+    return {
+        "code": "queue_paused",
+        "text": f"queue `{pause.queue}` is paused by {pause.by} {words.since(from_ms(pause.since_ms))}{until}{why}",
+        "hint": f"`tm queues resume {pause.queue}`",
+        "by": pause.by,
+        "reason": pause.reason or None,
+        "since": from_ms(pause.since_ms),
+        "until": None if pause.until_ms is None else from_ms(pause.until_ms),
+    }
 
 
 def _nobody(queue: str, silent: Sequence[WorkerView], known: Known, because: Callable[..., Reason]) -> Reason:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tm.ids import split_job_id
-from tm.store.looking import HEAD, read_record
+from tm.store.looking import HEAD, pauses_in_force, read_record
 
 if TYPE_CHECKING:
     from tm.store.store import Store
@@ -34,7 +34,8 @@ class Gauges:
     retries: Depth  #: attempts that wait for their time; for how long the first could have been queued
     events: Depth  #: what history has not got
     backlog: int  #: pieces of work that calls left for later ones
-    pauses: int  #: in force, or not yet settled
+    pauses: int  #: of graphs, in force or not yet settled
+    paused_queues: frozenset[str]  #: of which nothing is handed out
     alerts: int  #: messages that the webhook has not got
     log_chunks: int  #: pieces of what tasks printed that are not in the history
     workers: int  #: heard of within a lease
@@ -69,6 +70,7 @@ def read(store: Store, lease: float, *, now_ms: float | None = None) -> Gauges:
     second.hlen(keys.paused)
     second.llen(keys.outbox)
     second.xlen(keys.logs)
+    second.hgetall(keys.paused_queues)
     second.zcount(keys.workers, now_ms - lease * 1000, "+inf")
     for queue in queues:
         second.zcard(keys.queued(queue))
@@ -76,7 +78,7 @@ def read(store: Store, lease: float, *, now_ms: float | None = None) -> Gauges:
     for graph in graphs:
         second.zcard(keys.open(graph))
     leases, lease_ends, retries, retry_due, events, oldest, *others = second.execute()
-    backlog, pauses, alerts, log_chunks, workers, *rest = others
+    backlog, pauses, alerts, log_chunks, paused, workers, *rest = others
     heads = [[job.decode() for job in head] for head in rest[1 : 2 * len(queues) : 2]]
     since = _since(store, heads)
     return Gauges(
@@ -90,6 +92,7 @@ def read(store: Store, lease: float, *, now_ms: float | None = None) -> Gauges:
         events=Depth(events, _age(int(oldest[0][0].partition(b"-")[0]) if oldest else None, now_ms)),
         backlog=backlog,
         pauses=pauses,
+        paused_queues=frozenset(pauses_in_force(paused, int(now_ms))),
         alerts=alerts,
         log_chunks=log_chunks,
         workers=workers,

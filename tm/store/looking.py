@@ -15,6 +15,7 @@ import redis.exceptions
 from tm import callbacks
 from tm.ids import split_job_id
 from tm.store import events as event_codec
+from tm.store.records import QueuePause
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,6 +79,11 @@ class WorkerView:
         return {str(name): str(version) for name, version in told.items()} if isinstance(told, dict) else {}
 
     @property
+    def draining(self) -> str:
+        """Who told it to take no more work and to end; empty when nobody has (`tm workers drain`)."""
+        return self.about.get("drain", "")
+
+    @property
     def graphs(self) -> tuple[str, ...]:
         """The graphs it has loaded, or parts of them."""
         return tuple(sorted({offer.partition("/")[0] for offer in self.offers}))
@@ -96,6 +102,7 @@ class QueueView:
     bells: int  #: doorbells that are there to be heard
     oldest_ms: int | None  #: since when the one that has waited longest was queued
     attended_ms: int | None  #: when a worker of it was last heard of; None: never
+    pause: QueuePause | None = None  #: the one in force
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +179,27 @@ def read_record(packed: Any) -> NodeRecord | None:
     )
 
 
+def pauses_in_force(stored: Mapping[bytes, bytes], now_ms: int) -> dict[str, QueuePause]:
+    """The pauses of queues that have not ended, by queue; what cannot be read pauses nothing."""
+    found: dict[str, QueuePause] = {}
+    for queue, packed in sorted(stored.items()):
+        try:
+            said = msgpack.unpackb(packed)
+            until = said.get("until")
+            pause = QueuePause(
+                queue=_text(queue),
+                by=str(said["by"]),
+                reason=str(said["reason"]),
+                since_ms=int(said["since"]),
+                until_ms=None if until is None else int(until),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError, msgpack.exceptions.UnpackException):
+            continue
+        if pause.in_force(now_ms):
+            found[pause.queue] = pause
+    return found
+
+
 class Looking:
     """The part of the store that only looks."""
 
@@ -190,13 +218,16 @@ class Looking:
         first.zcard(keys.leases)
         first.pttl("rq:suspended")
         first.xlen(keys.events)
-        (seconds, micros), leader, heard, names, attended, leases, running, pttl, backlog = first.execute()
-        queues = sorted(map(_text, {*names, *attended}))
+        first.hgetall(keys.paused_queues)
+        (seconds, micros), leader, heard, names, attended, leases, running, pttl, backlog, paused = first.execute()
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        pauses = pauses_in_force(paused, now_ms)
+        queues = sorted({*map(_text, {*names, *attended}), *pauses})
         return Scene(
-            now_ms=int(seconds) * 1000 + int(micros) // 1000,
+            now_ms=now_ms,
             leader=_leader(leader),
             workers=self._workers({_text(name): int(at) for name, at in heard}),
-            queues=self._queues(queues, {_text(name): int(at) for name, at in attended.items()}),
+            queues=self._queues(queues, {_text(name): int(at) for name, at in attended.items()}, pauses),
             leases=tuple(found for job, until in leases if (found := _lease(_text(job), int(until))) is not None),
             running=int(running),
             suspended=pttl != -2,
@@ -321,7 +352,9 @@ class Looking:
             )
         return tuple(sorted(found, key=lambda worker: worker.name))
 
-    def _queues(self, names: Sequence[str], attended: Mapping[str, int]) -> tuple[QueueView, ...]:
+    def _queues(
+        self, names: Sequence[str], attended: Mapping[str, int], pauses: Mapping[str, QueuePause]
+    ) -> tuple[QueueView, ...]:
         pipeline = self._redis.pipeline(transaction=False)
         for name in names:
             pipeline.zcard(self.keys.queued(name))
@@ -338,6 +371,7 @@ class Looking:
                     bells=bells if isinstance(bells, int) else 0,
                     oldest_ms=self._oldest([_text(job) for job in head] if isinstance(head, list) else []),
                     attended_ms=attended.get(name),
+                    pause=pauses.get(name),
                 )
             )
         return tuple(views)

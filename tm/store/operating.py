@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tm.store import packing
+from tm.store.looking import pauses_in_force
 from tm.store.records import Purged
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ class Operating:
 
     def queue_pauses(self, now_ms: int) -> dict[str, QueuePause]:
         """The pauses in force, by queue."""
-        stored = self._redis.hgetall(self.keys.paused_queues)
-        found = (packing.queue_pause(packing.text(queue), packed) for queue, packed in sorted(stored.items()))
-        return {each.queue: each for each in found if each is not None and each.in_force(now_ms)}
+        return pauses_in_force(self._redis.hgetall(self.keys.paused_queues), now_ms)
 
     def purge_queue(self, queue: str, reason: str, limit: int = _AT_ONCE) -> Purged:
         """Cancel the runs of all that waits in a queue at this moment, and give up its callbacks.

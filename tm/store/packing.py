@@ -16,7 +16,6 @@ from tm.store.records import (
     DrainOrder,
     Grant,
     Pause,
-    QueuePause,
     TaskRunView,
     Verdict,
     VerdictKind,
@@ -45,22 +44,6 @@ def pause(graph: str, packed: bytes) -> Pause:
         catch_up=said.get("catch_up", ""),
         packed=packed,
     )
-
-
-def queue_pause(queue: str, packed: bytes) -> QueuePause | None:
-    """One field of `paused_queues`; None when it is none."""
-    try:
-        said = msgpack.unpackb(packed)
-        until = said.get("until")
-        return QueuePause(
-            queue=queue,
-            by=str(said["by"]),
-            reason=str(said["reason"]),
-            since_ms=int(said["since"]),
-            until_ms=None if until is None else int(until),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError, msgpack.exceptions.UnpackException):
-        return None
 
 
 def drain_order(reply: Sequence[bytes]) -> DrainOrder | None:
