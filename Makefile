@@ -9,7 +9,7 @@ PYTHON ?= $(shell for each in $(CANDIDATES); do $$each -c '$(ENOUGH)' 2>/dev/nul
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports tests format bench chaos clean
+.PHONY: help demo test lint types imports tests format docs bench chaos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,9 @@ tests: $(VENV)/.installed-dev  ## the suite alone, four files at a time; ARGS="-
 format: $(VENV)/.installed-dev  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-dev  ## write docs/reference anew from the code; ARGS=--check only says which page is stale
+	$(BIN)/python -m docs.generate $(ARGS)
 
 bench: $(VENV)/.installed-dev  ## first numbers, then ours beside others: 15 minutes; PEERS=celery,huey or ARGS=--quick for less
 	$(BIN)/python benchmarks/skeleton.py

@@ -1,0 +1,74 @@
+"""The pages that are made from the code are as the code is, wherever they are made, and people find all pages."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs.generate import __main__ as generate
+from docs.generate import pages
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(generate.PAGES)
+
+
+def made(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "docs.generate", *arguments],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", **more},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_no_page_is_stale() -> None:
+    names = ", ".join(path.name for path in generate.stale())
+    assert not names, f"the code says otherwise than {names}: run `make docs`"
+
+
+def test_a_stale_page_is_named_and_ends_the_check_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "docs" / "reference"
+    monkeypatch.setattr(generate, "FOLDER", folder)
+    assert generate.main(["--check"]) == 1
+    assert not folder.exists()
+    assert generate.main([]) == 0
+    assert generate.main(["--check"]) == 0
+    with (folder / "cli.md").open("a") as page:
+        page.write("one more line\n")
+    capsys.readouterr()
+    assert generate.main(["--check"]) == 1
+    assert capsys.readouterr().err == "docs/reference/cli.md is not what the code says; run `make docs`\n"
+
+
+def test_pages_are_the_same_on_any_terminal_for_anybody() -> None:
+    for more in ({"COLUMNS": "40", "TM_LEASE": "7", "USER": "ann", "NO_COLOR": "1"}, {"COLUMNS": "300", "LC_ALL": "C"}):
+        done = made("--check", **more)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_begins_with_what_is_on_it(name: str) -> None:
+    text = (generate.FOLDER / name).read_text()
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    head, _, _ = text.partition("\n## ")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert len(headings) > 2
+    deep = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    for heading in deep or headings:
+        assert f"(#{pages.anchor(heading)})" in head, heading
+    found = [pages.anchor(each) for each in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    assert len(found) == len(set(found)), "two headings have one anchor"
+
+
+def test_text_of_the_code_is_no_markup_by_accident() -> None:
+    assert pages.prose("*/5 <x> [y] `a*b` --dry-run") == r"\*/5 \<x> \[y\] `a*b` `--dry-run`"
+    assert pages.prose("TM_URL, docs/cron.md") == ("[`TM_URL`](configuration.md#tm_url), [docs/cron.md](../cron.md)")
+    assert pages.table(["a"], [["x|y\nz"]]) == "| a |\n| --- |\n| x\\|y z |"
