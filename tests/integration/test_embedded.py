@@ -22,7 +22,8 @@ import redis
 
 from tests.servers import require_binary
 from tests.waiting import wait_for
-from tm.embedded import EmbeddedServer, _prepare_socket_folder, alive, find_binary, socket_path, socket_url
+from tm.embedded import EmbeddedServer, alive, find_binary, socket_path, socket_url
+from tm.embedded.places import prepare_socket_folder
 from tm.errors import RefusedError, UnavailableError
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's parent-death signal")
@@ -319,14 +320,14 @@ def test_a_long_path_gets_a_short_socket_in_a_private_directory(tmp_path, length
 
 def test_a_directory_for_sockets_that_others_can_enter_is_refused(tmp_path):
     folder, home = tmp_path / "sockets", tmp_path / "home"
-    _prepare_socket_folder(folder / "a.sock", home)
-    _prepare_socket_folder(folder / "b.sock", home)
+    prepare_socket_folder(folder / "a.sock", home)
+    prepare_socket_folder(folder / "b.sock", home)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     (tmp_path / "link").symlink_to(folder)
     folder.chmod(0o750)
     for name in ("sockets", "link"):
         with pytest.raises(RefusedError, match=f"{name} is not a private directory"):
-            _prepare_socket_folder(tmp_path / name / "a.sock", home)
+            prepare_socket_folder(tmp_path / name / "a.sock", home)
 
 
 def test_the_limit_on_the_path_is_where_the_system_has_it(tmp_path):
