@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         if check:
             print(f"{name} is not what the code says; run `make docs`", file=sys.stderr)
         else:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(f"wrote {name}")
     return 1 if check and stale() else 0
