@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import hiredis
 import redis.exceptions
 
 from tm.states import RunState
@@ -24,6 +25,8 @@ _ANNOUNCED = frozenset({b"message", b"subscribe", b"unsubscribe"})
 RUNS_PER_LOOK = 500
 #: bytes of results after which a call leaves the rest to the next
 BYTES_PER_LOOK = 1 << 20
+#: so many runs a line that rests may still be told of: each ends once
+FEW_LEFT = 16
 
 
 class Seen(NamedTuple):
@@ -60,6 +63,7 @@ class Line:
         self._process = os.getpid()
         self._heard: deque[Seen] = deque()
         self._listening: set[str] = set()  # runs whose ends are heard
+        self._had_enough = False  # the server still tells of runs nobody waits for any more
 
     def look(self, runs: Sequence[str], *, listen: Iterable[str] = (), results: bool = False) -> list[Seen]:
         """The first of these runs as they are, as many as a call gives; the ends of `listen` are heard from before it.
@@ -68,7 +72,9 @@ class Line:
         """
         new = [run for run in listen if run not in self._listening]
         self._listening.update(new)
-        commands: list[tuple[Any, ...]] = [
+        commands: list[tuple[Any, ...]] = [("UNSUBSCRIBE",)] if self._had_enough else []
+        self._had_enough = False
+        commands += [
             ("SUBSCRIBE", *map(self._keys.ended, new[first : first + RUNS_PER_LOOK]))
             for first in range(0, len(new), RUNS_PER_LOOK)
         ]
@@ -87,10 +93,15 @@ class Line:
         return self._heard.popleft()
 
     def rest(self) -> None:
-        """Hear of nothing any more, until the next use."""
-        if self._listening:
-            self._connection.send_packed_command(self._connection.pack_command("UNSUBSCRIBE"), check_health=False)
-            self._listening.clear()
+        """Hear of nothing any more, until the next use.
+
+        Of a few runs the server is told with the next look, which saves it and us from one more packet.
+        """
+        if len(self._listening) > FEW_LEFT:
+            self._send([("UNSUBSCRIBE",)])
+        elif self._listening:
+            self._had_enough = True
+        self._listening.clear()
 
     def wake(self) -> bool:
         """Whether a line that has rested is as good as new: this process made it, and the connection lives."""
@@ -113,10 +124,14 @@ class Line:
 
     def _ask(self, commands: Sequence[tuple[Any, ...]]) -> Any:
         """The reply to the last of these commands; the others are answered by announcements."""
-        self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+        self._send(commands)
         while self._overheard(reply := self._connection.read_response(push_request=True)):
             pass
         return reply
+
+    def _send(self, commands: Sequence[tuple[Any, ...]]) -> None:
+        packed = b"".join(map(hiredis.pack_command, commands))  # as redis-py does it, in a quarter of the time
+        self._connection.send_packed_command((packed,), check_health=False)
 
     def _overheard(self, reply: Any) -> bool:
         """Whether this was an announcement, which is kept if it is of the end of a run, and no reply."""
