@@ -119,6 +119,10 @@ class Insight:
             return reasons.of_run(run, plan, known)
         return reasons.of_task(run, self.task(run, plan, task), plan, known)
 
+    def before_retry(self, run: RunInfo) -> str:
+        """What to heed before a run is retried, where workers alive would run the code again that failed."""
+        return reasons.before_retry(run, run.tasks, self.plan(run.version), self.known(run))
+
     def _with_unfiled(self, run: RunInfo) -> RunInfo:
         """A run with what became of the attempts before those that are queued, where history has not got it yet."""
         behind = {task.name for task in run.tasks if task.state is TaskState.QUEUED and runinfo.lacks_last(task)}
@@ -245,8 +249,9 @@ class Insight:
             if run is None:
                 return Known(words=words, scene=scene)
             held = self._store.state(run.id) is not None
+            current = str(self._store.graphs().get(run.graph, {}).get("version", ""))
             if not (held and run.is_open):
-                return Known(words=words, scene=scene, held=held)
+                return Known(words=words, scene=scene, held=held, current=current)
             plan = self._store.plan(run.version)
             nodes = {node.name: (index, node) for index, node in enumerate(plan.tasks)} if plan else {}
             places, leases = {}, {}
@@ -259,7 +264,8 @@ class Insight:
                     until = self._store.lease_ms(job_id(run.id, nodes[each.name][0], _number(each)))
                     if until is not None:
                         leases[each.name] = from_ms(until)
-            return Known(words=words, scene=scene, places=places, leases=leases, busy=self.busy(scene))
+            busy = self.busy(scene)
+            return Known(words=words, scene=scene, places=places, leases=leases, busy=busy, current=current)
 
     def busy(self, scene: Scene) -> list[Busy]:
         """What the workers are at."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,14 +74,25 @@ def retry(
     try:
         if everything:
             afresh = plan_afresh(client, run, params=given, code=code)
+            _heed(client, afresh.source)
             return _afresh(face, client, afresh, dry_run=dry_run, wait=wait, timeout=timeout)
         planned = plan_retry(client, run, Choice(again=again, only=only), params=given, code=code)
     except TypeError as error:
         raise click.UsageError(str(error)) from error
+    _heed(client, planned.source)
     if not dry_run:
         start_retry(client, planned, by=who())
     _say_retry(face, planned, dry_run=dry_run, silent=wait and face.as_json)
     return _wait(face, client, planned.run, timeout) if wait and not dry_run else 0
+
+
+def _heed(client: Client, source: str) -> None:
+    """Warn where workers alive would run the code again that failed: why it failed is known to the person only."""
+    from tm.insight import Insight
+
+    heed = Insight(client.lookup).before_retry(client.run(source))
+    if heed:
+        print(f"tm: {heed}", file=sys.stderr)
 
 
 def _afresh(face: Face, client: Client, afresh: Afresh, *, dry_run: bool, wait: bool, timeout: float | None) -> int:

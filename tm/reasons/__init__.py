@@ -7,6 +7,6 @@ here asks anybody: `tm.insight` gathers the facts.
 from tm.reasons.graphs import Clockwork, of_graph
 from tm.reasons.reason import Busy, Known, Reason
 from tm.reasons.runs import of_run
-from tm.reasons.tasks import of_task
+from tm.reasons.tasks import before_retry, of_task
 
-__all__ = ["Busy", "Clockwork", "Known", "Reason", "of_graph", "of_run", "of_task"]
+__all__ = ["Busy", "Clockwork", "Known", "Reason", "before_retry", "of_graph", "of_run", "of_task"]

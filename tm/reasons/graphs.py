@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tm.clock import from_ms
-from tm.reasons.reason import Known, Reason
+from tm.reasons.reason import Known, Reason, is_of_config
 from tm.states import RunState
 from tm.words import Words, count, quoted
 
@@ -78,7 +78,8 @@ def _of_clock(clock: Clockwork, known: Known) -> Reason:
     where = f" {clock.next_tick.tzinfo}" if str(clock.next_tick.tzinfo) != str(words.zone) else ""
     local = Words(now=words.now, zone=clock.next_tick.tzinfo)
     text = f"runs next {local.at(clock.next_tick).partition(', ')[0]}{where}, {words.away(clock.next_tick)}"
-    return _because("next_tick", f"{text}{_going_on(clock) or _last(clock, words)}")
+    going = _going_on(clock)
+    return _because("next_tick", f"{text}{going or _last(clock, words)}", "" if going else _mend_config(clock))
 
 
 def _because(code: str, predicate: str, hint: str = "", **facts: Any) -> Reason:
@@ -127,6 +128,14 @@ def _last(clock: Clockwork, words: Words) -> str:
         return f"; its last tick, {words.clock(run.tick or run.created_at)}, failed before it began: {run.reason}"
     when = words.at(run.ended_at or run.created_at)
     return f"; its last run, {run.id}, {_ENDED.get(run.state, f'is {run.state}')} {when}"
+
+
+def _mend_config(clock: Clockwork) -> str:
+    """What to do where the newest tick failed since its config could not be read: the next one reads it again."""
+    run = clock.recent[0] if clock.recent else None
+    if run is None or not is_of_config(run):
+        return ""
+    return f"mend the config file first; the next tick reads it again, and so does `tm retry {run.id}`"
 
 
 _ENDED = {

@@ -63,9 +63,6 @@ def of_queued(run: RunInfo, task: TaskInfo, node: TaskPlan | None, known: Known)
     able = [each for each in living if each.has(run.graph, task.name)]
     if not able:
         return _strangers(queue, living, run, task, because)
-    others = sorted({each.versions[run.graph] for each in able if run.graph in each.versions} - {run.version})
-    if others:
-        facts["other_versions"] = others
     slots = sum(int(each.about.get("processes", "0") or 0) for each in able)
     at_work = [each for each in known.busy if each.worker in {worker.name for worker in able}]
     are = "is" if ahead == 1 else "are"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tm.clock import from_ms
-from tm.states import Outcome
+from tm.states import Outcome, RunState
 from tm.words import Words, shorten
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tm.records import Plan, TaskPlan
-    from tm.runinfo import AttemptInfo, ErrorInfo
+    from tm.runinfo import AttemptInfo, ErrorInfo, RunInfo
     from tm.store.looking import Place, QueueView, Scene, WorkerView
 
 #: a worker beats every sixth of its lease; one that has missed three beats is worth a word
@@ -63,6 +63,7 @@ class Known:
     places: Mapping[str, Place] = field(default_factory=dict)  #: of queued tasks of the run
     leases: Mapping[str, datetime] = field(default_factory=dict)  #: of running tasks of the run
     held: bool = True  #: the server holds the run
+    current: str = ""  #: version of the run's graph that was announced last; empty: none, or of no interest
 
 
 #: what to speak of first when a run has several open tasks
@@ -73,6 +74,8 @@ PRESSING = {
             "no_worker",
             "worker_silent",
             "not_loaded",
+            "draining",
+            "queue_paused",
             "suspended",
             "doorbell_lost",
             "running_unheard",
@@ -119,6 +122,11 @@ def where_of(error: ErrorInfo) -> str:
 def error_facts(error: ErrorInfo) -> dict[str, Any]:
     """The same for programs."""
     return {"error_type": error.type, "error_message": error.message, "error_where": where_of(error) or None}
+
+
+def is_of_config(run: RunInfo) -> bool:
+    """Whether a run failed before it began, because its config file could not be read."""
+    return run.state is RunState.FAILED and run.started_at is None and run.reason.startswith("config file ")
 
 
 def is_silent(worker: WorkerView, words: Words) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tm.reasons.reason import LATER, PRESSING, Known, Reason, error_facts, node_of
-from tm.reasons.tasks import failed_with, left_open, of_open
+from tm.reasons.reason import LATER, PRESSING, Known, Reason, error_facts, is_of_config, node_of
+from tm.reasons.tasks import failed_with, how_to_retry, left_open, of_open
 from tm.runinfo import FAILED
-from tm.states import FINAL_TASK_STATES, RunState, TaskState
-from tm.words import Words, count, duration, quoted
+from tm.states import FINAL_TASK_STATES, RunState, TaskState, Trigger
+from tm.words import Words, count, duration, quoted, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from tm.records import Plan
     from tm.runinfo import RunInfo, TaskInfo
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def of_run(run: RunInfo, plan: Plan | None, known: Known) -> Reason:
     """Why a run is as it is."""
     if not run.is_open:
-        return _ended_run(run, plan, known.words)
+        return _ended_run(run, plan, known)
     subject = f"run {run.id}"
     if not known.held:
         return left_open(subject, run, known)
@@ -39,21 +40,41 @@ def of_run(run: RunInfo, plan: Plan | None, known: Known) -> Reason:
         more.append(f"{quoted(others)} {'runs' if len(others) == 1 else 'run'} meanwhile")
     if broken := [task.name for task in run.tasks if task.state in FAILED]:
         more.append(f"{quoted(broken)} failed, so the run will end as failed")
+    limit, late = _deadline(run, plan, known.words)
+    more += [late] if late else []
     tail = "".join(f"; {each}" for each in more)
     so_far = f"is {run.state}, {done} of {count(len(run.tasks), 'task')} done: "
     return replace(
         first,
         subject=subject,
         predicate=f"{so_far}{first.subject} {first.predicate}{tail}",
-        facts={"run": run.id, "state": run.state.value, **first.facts},
+        facts={"run": run.id, "state": run.state.value, "deadline_at": limit, **first.facts},
     )
 
 
-def _ended_run(run: RunInfo, plan: Plan | None, words: Words) -> Reason:
+_BY_CLOCK = frozenset({Trigger.SCHEDULE.value, Trigger.CATCHUP.value})
+
+
+def _deadline(run: RunInfo, plan: Plan | None, words: Words) -> tuple[datetime | None, str]:
+    """When the run should have ended, and a clause where that has passed or is near: in the last quarter."""
+    if plan is None or not plan.deadline:
+        return None, ""
+    # as the server counts: from the tick of a run that the clock began, else from when it was created
+    begin = run.tick if run.trigger in _BY_CLOCK and run.tick is not None else run.created_at
+    limit = begin + timedelta(seconds=plan.deadline)
+    if words.now >= limit:
+        return limit, f"its deadline of {span(plan.deadline)} passed {words.at(limit)}"
+    if (limit - words.now).total_seconds() <= plan.deadline / 4:
+        return limit, f"its deadline of {span(plan.deadline)} is {words.at(limit)}"
+    return limit, ""
+
+
+def _ended_run(run: RunInfo, plan: Plan | None, known: Known) -> Reason:
+    words = known.words
     subject, when = f"run {run.id}", f" {words.at(run.ended_at)}" if run.ended_at else ""
     facts: dict[str, Any] = {"run": run.id, "state": run.state.value, "ended_at": run.ended_at, "reason": run.reason}
     retry, in_brackets = (
-        f"`tm retry {run.id}`",
+        how_to_retry(run, run.tasks, plan, known),
         f" ({words.clock(run.ended_at)}, {words.away(run.ended_at)})" if run.ended_at else "",
     )
     if run.state is RunState.SUCCESS:
@@ -84,6 +105,8 @@ def _ended_run(run: RunInfo, plan: Plan | None, words: Words) -> Reason:
         facts |= {"task": task.name, "attempt": attempt.number} | error_facts(error)
         return Reason(code="failed", subject=subject, predicate=text, hint=retry, facts=facts)
     marked = next((task for task in run.tasks if task.state in FAILED), None)
+    if is_of_config(run):  # it is read again by the retry
+        retry = f"mend the config file first, then `tm retry {run.id}`"
     why = run.reason or (f"`{marked.name}` {marked.reason or marked.state}" if marked else "nobody said why")
     return Reason(code="failed", subject=subject, predicate=f"failed{when}: {why}", hint=retry, facts=facts)
 

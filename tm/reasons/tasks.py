@@ -23,11 +23,14 @@ from tm.reasons.reason import (
     parents_of,
     worker_of,
 )
+from tm.reasons.versions import loaded, other_code, still_failing
 from tm.runinfo import FAILED, AttemptInfo, ErrorInfo, RunInfo, TaskInfo
 from tm.states import FINAL_TASK_STATES, MAX_LOSSES, RunState, TaskState
-from tm.words import Words, duration, quoted, span
+from tm.words import duration, quoted, span
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tm.records import Plan, TaskPlan
     from tm.retry import RetryPolicy
 
@@ -36,7 +39,7 @@ def of_task(run: RunInfo, task: TaskInfo, plan: Plan | None, known: Known) -> Re
     """Why a task of a run is as it is."""
     facts = {"run": run.id, "task": task.name, "state": task.state.value}
     if task.state in FINAL_TASK_STATES:
-        found = ended_task(run, task, plan, known.words)
+        found = ended_task(run, task, plan, known)
     elif not run.is_open:  # it is of a tick that was only recorded, or of a run that ended with its server
         how = f"{run.state}: {run.reason}" if run.reason else f"{run.state}"
         was = "" if run.state in {RunState.FAILED, RunState.TIMED_OUT} else "was "
@@ -53,12 +56,31 @@ def of_task(run: RunInfo, task: TaskInfo, plan: Plan | None, known: Known) -> Re
 def of_open(run: RunInfo, task: TaskInfo, plan: Plan | None, known: Known) -> Reason:
     """Of a task that has not ended."""
     if task.state is TaskState.QUEUED:
-        return of_queued(run, task, node_of(plan, task.name), known)
+        return _with_code(of_queued(run, task, node_of(plan, task.name), known), run, task, plan, known)
     if task.state is TaskState.RETRYING:
-        return _retrying(task, node_of(plan, task.name), known)
+        return _with_code(_retrying(task, node_of(plan, task.name), known), run, task, plan, known)
     if task.state is TaskState.RUNNING:
         return _running(task, node_of(plan, task.name), known)
     return _waiting(run, task, plan, known)
+
+
+#: of what is queued: somebody alive will take it, as far as it is known
+_TAKEN = frozenset({"busy", "about_to_run", "doorbell_lost", "queue_paused", "suspended", "retrying"})
+
+
+def _with_code(found: Reason, run: RunInfo, task: TaskInfo, plan: Plan | None, known: Known) -> Reason:
+    """With a clause on those who would run it by another version of its code."""
+    workers = loaded(known, run.graph, task.name, plan)
+    clause, todo = other_code(workers, run.version, known.current)
+    if not clause or found.code not in _TAKEN:
+        return found
+    others = sorted(set(workers.values()) - {run.version})
+    return replace(
+        found,
+        predicate=f"{found.predicate}; {clause}",
+        hint="; ".join(each for each in (found.hint, todo) if each),
+        facts={**found.facts, "other_versions": others},
+    )
 
 
 def _waiting(run: RunInfo, task: TaskInfo, plan: Plan | None, known: Known) -> Reason:
@@ -163,11 +185,12 @@ def _running(task: TaskInfo, node: TaskPlan | None, known: Known) -> Reason:
     return Reason(code="running", subject=subject, predicate=text, facts=facts)
 
 
-def ended_task(run: RunInfo, task: TaskInfo, plan: Plan | None, words: Words) -> Reason:
+def ended_task(run: RunInfo, task: TaskInfo, plan: Plan | None, known: Known) -> Reason:
     """Of a task that has."""
+    words = known.words
     last = task.attempts[-1] if task.attempts else None
     when = f" {words.at(last.ended_at)}" if last is not None and last.ended_at else ""
-    subject, retry = f"`{task.name}`", f"`tm retry {run.id}`"
+    subject, retry = f"`{task.name}`", how_to_retry(run, [task], plan, known)
     facts: dict[str, Any] = {"reason": task.reason or None, "ended_at": last.ended_at if last else None}
     if last is not None and last.error is not None and task.state in FAILED:
         facts |= error_facts(last.error)
@@ -180,7 +203,7 @@ def ended_task(run: RunInfo, task: TaskInfo, plan: Plan | None, words: Words) ->
         number = f", in attempt {last.number}" if last is not None and last.number > 1 else ""
         return Reason(code="success", subject=subject, predicate=f"succeeded{when}{took}{number}", facts=facts)
     if task.state is TaskState.BLOCKED:
-        return _blocked(run, task, plan, words, facts)
+        return _blocked(run, task, plan, known, facts)
     if task.state is TaskState.CANCELLED:
         why = task.reason or run.reason or "its run was cancelled"
         text = f"was {why}" if why.startswith("cancelled") else f"was cancelled: {why}"
@@ -197,20 +220,38 @@ def ended_task(run: RunInfo, task: TaskInfo, plan: Plan | None, words: Words) ->
     return Reason(code=task.state.value, subject=subject, predicate=text, hint=retry, facts=facts)
 
 
-def _blocked(run: RunInfo, task: TaskInfo, plan: Plan | None, words: Words, facts: dict[str, Any]) -> Reason:
+def _blocked(run: RunInfo, task: TaskInfo, plan: Plan | None, known: Known, facts: dict[str, Any]) -> Reason:
     states = {each.name: each for each in run.tasks}
     over = (states[name] for name in above(plan, task.name) if name in states)
     cause = next((each for each in over if each.state in FAILED), None)
     if cause is None and (found := re.fullmatch(r"parent (.+) (failed|timed_out|quarantined)", task.reason)):
         cause = states.get(found[1])
-    subject, hint = f"`{task.name}`", f"`tm retry {run.id}`"
+    subject, hint = f"`{task.name}`", how_to_retry(run, [cause] if cause else [], plan, known)
     if cause is None:
         text = f"will not run: {task.reason or 'a parent failed'}"
         return Reason(code="blocked", subject=subject, predicate=text, hint=hint, facts=facts)
-    why = ended_task(run, cause, plan, words)
+    why = ended_task(run, cause, plan, known)
     facts |= {"cause": cause.name, **{name: value for name, value in why.facts.items() if name.startswith("error")}}
     text = f"will not run: {why.subject} {why.predicate}"
     return Reason(code="blocked", subject=subject, predicate=text, hint=hint, facts=facts)
+
+
+def how_to_retry(run: RunInfo, tasks: Iterable[TaskInfo], plan: Plan | None, known: Known) -> str:
+    """What to do about a run with tasks that did not succeed: the command, and what to heed before it."""
+    if run.is_open:
+        return f"`tm retry {run.id}`, once the run has ended"
+    retry = f"`tm retry {run.id}`"
+    heed = before_retry(run, tasks, plan, known)
+    return f"{retry}; {heed}" if heed else retry
+
+
+def before_retry(run: RunInfo, tasks: Iterable[TaskInfo], plan: Plan | None, known: Known) -> str:
+    """What to heed before a retry of tasks that failed by their code; empty for nothing."""
+    workers: dict[str, str] = {}
+    for each in tasks:
+        if each.state in FAILED:
+            workers |= loaded(known, run.graph, each.name, plan)
+    return still_failing(workers, run.version, known.current)
 
 
 def failed_with(
