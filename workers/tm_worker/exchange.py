@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from tm import codec, ids
+from tm import ids
 from tm.logs import get_logger
-from tm.states import Outcome
 from tm.store.outages import is_refusal
-from tm.store.records import UNBEGUN, Ask, Claim, Grant, Verdict, VerdictKind
+from tm.store.records import UNBEGUN, Ask, Claim, Grant, Verdict
 from tm_worker.executors import Action, Ended
 from tm_worker.outage import AWAY, Outage
 from tm_worker.refusal import Refused
 from tm_worker.spool import Spool
+from tm_worker.telling import log_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,12 +35,14 @@ if TYPE_CHECKING:
 log = get_logger("worker")
 
 #: reports in one call: the server is not to be busy for more than a few ms
-BATCH = 64
+BATCH = 32
 #: bytes of their values; a single one may have more
 BATCH_BYTES = 8 << 20
 #: reports that are worth a call by themselves
 ENOUGH = 32
-#: seconds between two looks while RQ is suspended
+#: reports the server takes long enough for to hear executors meanwhile, and seconds for one, of which it needs more
+MANY, WHILE = 8, 15e-6
+#: seconds between two looks while RQ is suspended, and while a queue of ours is paused
 SUSPENDED_PAUSE = 1.0
 #: seconds to rest after there was only work of graphs we have not loaded
 FIRST_REST, LONGEST_REST = 0.1, 1.0
@@ -78,6 +79,7 @@ class Exchange:
         self.outage = Outage(where)
         self.registered = False
         self.suspended = False
+        self.paused: frozenset[str] = frozenset()  #: queues of ours of which nothing is handed out
         self.hungry = True  #: there may be work that we have not been told of
         self.strange = False  #: the last answer held only work of graphs we have not loaded
         self.done = 0  #: attempts delivered
@@ -88,13 +90,31 @@ class Exchange:
         self._home, self._register = home, register
         self._spool: Spool | None = None
         self._open: tuple[Ask, list[Ended]] | None = None
+        self._actions: list[Action] = []  # what the last answer led to, not carried out yet
+        self._answered: tuple[list[Ended], list[Verdict], float] | None = None  # the last answer, not told of yet
+        self._prepare: Callable[[], None] = _nothing
+        self._hear: Callable[[], None] = _nothing
+        self._carry_out: Callable[[list[Action]], None] = _nothing
         self._refused = Refused(self._bury)
         self._bell = ""
         self._rest_until, self._rest = 0.0, FIRST_REST
+        self._look_at: float | None = None  # whether queues are paused still
         self._retries: list[float] = []
         self._server_ahead = 0.0  # ms of the server's clock at 0 of ours
         self._said = "idle"  # the state RQ shows
         self._say_at: float | None = None
+
+    def attach(
+        self, prepare: Callable[[], None], hear: Callable[[], None], carry_out: Callable[[list[Action]], None]
+    ) -> None:
+        """Bring in the loop.
+
+        Args:
+            prepare: called before reports are sent that have come in since `turn` was called.
+            hear: takes in what executors have reported; called while the server is busy with a call.
+            carry_out: does what the supervisor decides.
+        """
+        self._prepare, self._hear, self._carry_out = prepare, hear, carry_out
 
     # What the loop wants to know ------------------------------------------------------------------------------------
 
@@ -116,7 +136,7 @@ class Exchange:
 
     def may_sleep(self, now: float) -> bool:
         """Whether all queues were empty when we last looked, and the bell may wake us."""
-        resting = self.suspended or self.strange or now < self._rest_until
+        resting = self.suspended or self.strange or now < self._rest_until or len(self.paused) == len(self._queues)
         return self.registered and not self.hungry and not resting and self._supervisor.room > 0
 
     def next_time(self, now: float) -> float | None:
@@ -126,8 +146,7 @@ class Exchange:
         times = [self._retries[0]] if self._retries else []
         if now < self._rest_until and self._supervisor.room > 0:
             times.append(self._rest_until)
-        if self._say_at is not None:
-            times.append(self._say_at)
+        times += [at for at in (self._say_at, self._look_at) if at is not None]
         return min(times) if times else None
 
     def rest(self, now: float) -> float:
@@ -162,27 +181,36 @@ class Exchange:
             self._suspend(now)
             self._notice(now)
 
-    def turn(self, now: float) -> list[Action]:
-        """Say what is to be said now. Returns what the supervisor makes of the answers."""
+    def turn(self, now: float) -> None:
+        """Say what is to be said now, and have done what the supervisor makes of the answers."""
         if not self.outage.may_try(now):
             self.spool()
-            return []
+            return
         if not self.registered and not self._try(self._introduce, now):
-            return []
+            return
         if self.outage.retry_at is not None and not self._try(self._come_back, now):
-            return []
+            return
         if self._retries and now >= self._retries[0]:
             self._try(lambda: self._promote(now), now)
-        actions: list[Action] = []
+        if self._look_at is not None and now >= self._look_at:
+            self._look_at, self.hungry = None, True
+        asked = False
         while self._has_something_to_say(now) and self.outage.may_try(now):
-            answered = self._ask(now)
-            if answered is None:
-                return actions
-            actions += answered
-            now = time.monotonic()
+            if asked and self._supervisor.ended:
+                self._prepare()
+            if not self._ask(now):
+                return
+            asked, now = True, time.monotonic()
         if self._say_at is not None and now >= self._say_at:
             self._try(self._say_state, now)
-        return actions
+
+    def catch_up(self) -> None:
+        """Do what the last answer led to, unless that is done: first the executors get their work."""
+        actions, self._actions = self._actions, []
+        self._carry_out(actions)
+        if self._answered is not None:
+            (batch, verdicts, server_ms), self._answered = self._answered, None
+            self._tell(batch, verdicts, server_ms)
 
     # One question ---------------------------------------------------------------------------------------------------
 
@@ -193,29 +221,50 @@ class Exchange:
             return ended >= ENOUGH or self._supervisor.leisure(now) == 0.0
         return self._supervisor.room > 0 and now >= self._rest_until and (self.hungry or self.suspended or self.strange)
 
-    def _ask(self, now: float) -> list[Action] | None:
+    def _ask(self, now: float) -> bool:
         if self._open is None:
             self._open = self._question(now)
         ask, batch = self._open
         try:
-            if batch:
-                verdicts, grant = self._store.finish(ask, [ended.report for ended in batch])
-            else:
-                verdicts, grant = [], self._store.take(ask)
+            verdicts, grant = self._call(ask, batch)
         except (*AWAY, TypeError, ValueError, AttributeError) as error:
+            self.catch_up()
             if batch and is_refusal(error) and self._server_takes_others(ask):
-                return self._sort_out(ask, batch, error)
+                self._sort_out(ask, batch, error)
+                return True
             if not isinstance(error, AWAY):
                 raise
             self._open = (dataclasses.replace(ask, again=True), batch)
             self.outage.failed(error, now)
             self.spool()
-            return None
+            return False
+        self.catch_up()
         self._open = None
         self.outage.over()
         now = time.monotonic()
         self._settle(batch, verdicts, now)
-        return self._accept(ask, grant, now)
+        self._actions = self._accept(ask, grant, now)
+        if len(self._supervisor.ended) < MANY or not self._has_something_to_say(now):
+            self.catch_up()  # else while the server is busy with those
+        return True
+
+    def _call(self, ask: Ask, batch: list[Ended]) -> tuple[list[Verdict], Grant]:
+        wire: Any = self._store.client
+        wire.meanwhile = self._while_it_works
+        try:
+            if batch:
+                return self._store.finish(ask, [ended.report for ended in batch])
+            return [], self._store.take(ask)
+        finally:
+            wire.meanwhile = None
+
+    def _while_it_works(self) -> None:
+        """A call is on its way."""
+        self.catch_up()
+        if self._open is None or (many := len(self._open[1])) < MANY:
+            return
+        time.sleep(many * WHILE)  # or each report would wake us up
+        self._hear()
 
     def _question(self, now: float) -> tuple[Ask, list[Ended]]:
         supervisor = self._supervisor
@@ -252,11 +301,10 @@ class Exchange:
             return False
         return True
 
-    def _sort_out(self, ask: Ask, batch: list[Ended], error: Exception) -> list[Action]:
+    def _sort_out(self, ask: Ask, batch: list[Ended], error: Exception) -> None:
         self._open = None
         self._bell = self._bell or ask.bell  # nobody has heard of it
         self.done += len(self._refused.sort_out(batch, error))
-        return []
 
     def _bury(self, report: Report, reason: str) -> None:
         if self._spool is not None:
@@ -268,11 +316,14 @@ class Exchange:
         server_ms = now * 1000 + self._server_ahead
         for due in self._supervisor.delivered(batch, verdicts, now, server_ms):
             heapq.heappush(self._retries, due)
-        for ended, verdict in zip(batch, verdicts, strict=True):
-            _log_end(ended, verdict, server_ms)
         self._refused.delivered(batch)
+        self._answered = batch, verdicts, server_ms
+
+    def _tell(self, batch: list[Ended], verdicts: list[Verdict], server_ms: float) -> None:
         if self._spool is not None:
             self._spool.forget(ended.report for ended in batch)
+        for ended, verdict in zip(batch, verdicts, strict=True):
+            log_end(ended, verdict, server_ms)
         self.done += sum(ended.report.ms != UNBEGUN for ended in batch)
         if self.tally is not None:
             self.tally.settled(batch, verdicts)
@@ -287,6 +338,8 @@ class Exchange:
             if self.suspended:
                 log.info("resumed")
             self.suspended = False
+            self.paused = grant.paused
+            self._look_at = now + SUSPENDED_PAUSE if grant.paused else None
             self.strange = bool(grant.passed) and not grant.claims
             self.hungry = len(grant.claims) >= ask.count
             if self.strange:
@@ -382,36 +435,5 @@ class Exchange:
             self._said = state
 
 
-_WORDS = {
-    Outcome.FAILED: "attempt failed",
-    Outcome.TIMED_OUT: "attempt timed out",
-    Outcome.KILLED: "attempt killed",
-    Outcome.LOST: "attempt given back",
-}
-
-
-def _log_end(ended: Ended, verdict: Verdict, server_ms: float) -> None:
-    report, claim = ended.report, ended.claim
-    about = {"job": report.job} if claim is None else {"run": claim.run, "task": claim.task, "attempt": claim.attempt}
-    if verdict.kind is VerdictKind.REJECTED:
-        log.warning("result came too late, the attempt was no longer ours", **about)
-    elif report.outcome is Outcome.SUCCESS:
-        log.debug("attempt succeeded", **about, ms=report.ms)
-    elif report.outcome is Outcome.SKIPPED:
-        log.info("attempt skipped", **about, **_in_short(report.error))
-    elif report.ms == UNBEGUN:
-        log.debug("attempt given back before it began", **about)
-    else:
-        more = {} if verdict.due_ms is None else {"retry_in": f"{max(0.0, verdict.due_ms - server_ms) / 1000:.3g}s"}
-        log.warning(_WORDS[report.outcome], **about, **_in_short(report.error), ms=report.ms, **more)
-
-
-def _in_short(error: bytes) -> dict[str, str]:
-    """Type, message and place of an error, for the log; the whole of it is in the history."""
-    try:
-        fields = codec.decode(error)
-        places = re.findall(r'^  File "(.+)", line (\d+)', fields["traceback"], re.MULTILINE)
-        place = {"at": f"{places[-1][0]}:{places[-1][1]}"} if places else {}
-        return {"error": f"{fields['type']}: {fields['message'][:500]}", **place}
-    except Exception:  # noqa: BLE001 - a log line is not worth dying for
-        return {}
+def _nothing(*_: object) -> None:
+    """What is done before there is a loop."""

@@ -67,11 +67,13 @@ class Loop:
         self._watch_memory, self._lines = watch, lines
         self._drain, self._ready = drain, ready
         self._give_up_at: float | None = None
+        self._signalled = False
         self._channels: dict[int, channel.SupervisorEnd] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(nursery, selectors.EVENT_READ, self._on_nursery)
         self._selector.register(waker.fileno(), selectors.EVENT_READ, self._on_wake)
         lines.attach(self._selector, self._on_executor, self._running)
+        exchange.attach(self._prepare, self._hear_all, self._carry_out)
 
     def run(self, burst: bool = False) -> int:
         """Work. Returns how many attempts were delivered."""
@@ -82,8 +84,8 @@ class Loop:
                 self.pulse.beat()
             self._carry_out(self._supervisor.tick(now))
             self._look_at_memory(now)
-            self._lines.turn(self._supervisor.ended)  # what was printed is there before the result is
-            self._carry_out(self._exchange.turn(now))
+            self._lines.turn(self._supervisor.ended)
+            self._exchange.turn(now)
             if self._exchange.registered and not started:
                 started = True
                 self._heart.start()
@@ -105,6 +107,10 @@ class Loop:
         self._selector.close()
         return self._exchange.done
 
+    def _prepare(self) -> None:
+        """Reports are about to be sent: what was printed is there before the result is."""
+        self._lines.turn(self._supervisor.ended)
+
     def _over(self, now: float, burst: bool) -> bool:
         exchange = self._exchange
         if self._supervisor.finished:
@@ -119,10 +125,12 @@ class Loop:
     def _listen(self) -> None:
         """Arm the doorbell if there is room and nothing to do."""
         now = time.monotonic()
+        if self._bell.without != self._exchange.paused:
+            self._stop_listening()  # a queue was paused, or goes on
         if self._bell.armed or self._exchange.outage.retry_at is not None or not self._exchange.may_sleep(now):
             return
         try:
-            self._bell.arm(now)
+            self._bell.arm(now, self._exchange.paused)
         except AWAY as error:
             self._bell.drop()
             self._exchange.outage.failed(error, now)
@@ -197,11 +205,20 @@ class Loop:
             answers.append(self._heart.answers.popleft())
         self._carry_out(self._supervisor.beaten(answers, now))
         self._exchange.told_suspended(self._heart.suspended, now)
+        order = self._heart.order
+        if order is not None and not self._supervisor.draining:
+            about = {} if order.limit is None else {"seconds": order.limit}
+            log.info("told to drain; running tasks may end", by=order.by, running=len(self._supervisor.held), **about)
+            self._give_up_at = None if order.limit is None else now + order.limit + 2.0
+            self._stop_listening()
+            self._carry_out(self._supervisor.drain(now, order.limit))
 
     def _on_signal(self, number: int) -> None:
-        limit = 0.0 if self._supervisor.draining else self._drain
+        again = self._signalled or self.broken
+        self._signalled = True
+        limit = 0.0 if again else self._drain
         log.info(
-            "stopping now" if self._supervisor.draining else "stopping; running tasks may end",
+            "stopping now" if again else "stopping; running tasks may end",
             signal=signal.Signals(number).name,
             running=len(self._supervisor.held),
             seconds=limit,
@@ -276,8 +293,15 @@ class Loop:
         if events & selectors.EVENT_READ:
             self._hear(number, stream, None)
 
+    def _hear_all(self) -> None:
+        """Read what executors have said, without waiting."""
+        for number in self._supervisor.running():
+            if (stream := self._channels.get(number)) is not None:
+                self._hear(number, stream, None)
+
     def _hear(self, number: int, stream: channel.SupervisorEnd, back: list[str] | None) -> None:
         """Read what an executor has said, since these jobs were taken back from it."""
+        self._exchange.catch_up()  # claims come to an executor in the order they were given to it
         supervisor, now, rubbish = self._supervisor, time.monotonic(), None
         try:
             frames, ended = stream.receive()
