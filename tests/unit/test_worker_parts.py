@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +13,7 @@ from tm.errors import CodecError, SettingsError
 from tm.graph import Graph, task
 from tm.states import Outcome
 from tm.store.records import Report
-from tm_worker.faults import MAX_TEXT, MAX_TRACEBACK, describe, fault
+from tm_worker.faults import MAX_TEXT, MAX_TRACEBACK, describe, fault, keep_sources
 from tm_worker.outage import FIRST_DELAY, LONGEST_DELAY, Outage
 from tm_worker.service import check_queues, queues_of
 from tm_worker.spool import Spool
@@ -115,6 +115,18 @@ def test_no_exception_is_too_odd() -> None:
     assert codec.decode(describe(ValueError("half \udc80")))["message"] == "half \\udc80"
     large = codec.decode(fault("T", "m" * 10**6, "t" * 10**6))
     assert (len(large["message"]), len(large["traceback"])) == (MAX_TEXT, MAX_TRACEBACK)
+
+
+def test_a_traceback_shows_the_lines_that_ran_also_when_the_file_was_edited_since(tmp_path: Path) -> None:
+    file = tmp_path / "edited.py"
+    file.write_text("def fail():\n    raise RuntimeError(1 / 1)\n")
+    made: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), made)
+    keep_sources([made["fail"], print])
+    file.write_text("def fail():\n    return 'all is well, and this line is longer'\n")
+    with pytest.raises(RuntimeError) as caught:
+        made["fail"]()
+    assert "raise RuntimeError(1 / 1)" in codec.decode(describe(caught.value))["traceback"]
 
 
 def test_all_queues_of_the_graphs_the_default_one_first() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import linecache
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from tm import codec
 from tm.errors import CodecError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
 #: characters kept of a message and of a traceback, whose end says most
@@ -32,6 +35,20 @@ def describe(error: BaseException, skip: str = "") -> bytes:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     path = error.path if isinstance(error, CodecError) else None
     return fault(name, _message(error), _trace(error, skip), path=path and _valid(path))
+
+
+def keep_sources(functions: Iterable[Callable[..., Any]]) -> None:
+    """Let tracebacks show the files of these functions as they are now, also when somebody edits them later.
+
+    A worker runs what it has loaded; with the lines of an edited file beside it, a traceback would show code that
+    never ran. Executors get this with the fork.
+    """
+    codes = (getattr(inspect.unwrap(each), "__code__", None) for each in functions)
+    for file in {code.co_filename for code in codes if code is not None}:
+        linecache.getlines(file)
+        entry = linecache.cache.get(file)
+        if entry is not None and len(entry) == 4:
+            linecache.cache[file] = (entry[0], None, entry[2], entry[3])  # without a time it is not checked again
 
 
 def _message(error: BaseException) -> str:

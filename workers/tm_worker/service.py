@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from tm import callbacks
 from tm.errors import SettingsError
 from tm.ids import QUEUE_NAME
+from tm_worker.faults import keep_sources
 from tm_worker.nursery import Nursery
 from tm_worker.presence import Presence
 
@@ -56,6 +57,7 @@ def serve(
     loaded = {graph.name: graph for graph in graphs}
     for graph in graphs:
         _ = graph.plan  # built once, here, so that executors share it
+    keep_sources(each.function for graph in graphs for each in graph.tasks.values())
     # a server of this machine alone: who holds no lock here is dead for certain
     presence = Presence(settings.home) if settings.url is None else None
     nursery = Nursery.start(lambda ends, *readers: _execute(ends, readers, loaded, settings), _warm_up)
