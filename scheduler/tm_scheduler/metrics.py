@@ -140,11 +140,19 @@ class Figures:
 
     def unready(self) -> list[str]:
         """Why this scheduler neither leads nor could."""
-        if trouble := self._trouble():
+        if trouble := self._trouble() or self._silence():
             return [f"the server is away: {self._where}: {redact(trouble)}"]
         if not self._scheduler.leading and not self._scheduler.standing_by:
             return ["neither leading nor standing by yet"]
         return []
+
+    def _silence(self) -> str:
+        """Why the server does not answer us: the loop may still wait for an answer of one that froze."""
+        try:
+            self._store.client.ping()
+        except redis.exceptions.RedisError as error:
+            return str(error)
+        return ""
 
     def _look(self) -> tuple[gauges.Gauges | None, bool]:
         if self._trouble():

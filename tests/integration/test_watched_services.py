@@ -222,6 +222,22 @@ def test_a_server_that_is_gone_makes_services_unready_but_not_unhealthy(place):
         assert back == [1]
 
 
+def test_a_server_that_freezes_makes_them_unready_before_their_calls_give_up(place):
+    services = [place.service("tm_scheduler"), place.service("tm_worker", TM_LEASE="3")]
+    for service in services:
+        wait_for(service.is_ready, "both to be ready")
+    os.kill(place.server.pid, signal.SIGSTOP)
+    try:
+        for service in services:
+            wait_for(lambda service=service: not service.is_ready(), "both to notice", 20)
+            assert service.is_healthy()
+            assert "the server is away" in service.reasons()[0]
+    finally:
+        os.kill(place.server.pid, signal.SIGCONT)
+    for service in services:
+        wait_for(service.is_ready, "both to be ready again", 30)
+
+
 def test_results_that_wait_for_the_server_are_seen_to_wait(place):
     place.file.write_text(
         GRAPHS

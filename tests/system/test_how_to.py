@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
-PLAYED = ("logs", "why", "backup", "check", "retry", "cancel", "mark", "pause", "backfill", "trigger")
+PLAYED = ("logs", "why", "backup", "check", "retry", "cancel", "mark", "pause", "queues", "backfill", "trigger")
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
 GRAPHS = """
 import pathlib, time
