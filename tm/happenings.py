@@ -173,11 +173,11 @@ def of_details(
                 detail=detail,
             )
         )
-    found += [
-        _made("", to_ms(row.ended), row.run, "task_closed", row.state, graph=graph, task=row.task, detail=row.reason)
-        for row in tasks
-        if not row.attempts and row.ended is not None and row.task not in marked
-    ]
+    for closed in tasks:
+        if not closed.attempts and closed.ended is not None and closed.task not in marked:
+            what, detail = _closed_or_kept(closed.reason)
+            about = {"graph": graph, "task": closed.task, "detail": detail}
+            found.append(_made("", to_ms(closed.ended), closed.run, what, closed.state, **about))
     found += [
         _made(
             "",
@@ -192,6 +192,15 @@ def of_details(
         for row in marks
     ]
     return found
+
+
+def _closed_or_kept(reason: str) -> tuple[str, str]:
+    """What became of a task without an attempt, told as its event tells it; history keeps the reason only."""
+    if reason.startswith("kept from "):
+        return "tasks_kept", reason.removeprefix("kept ")
+    if reason == "left out of the retry":
+        return "tasks_kept", "left out"
+    return "task_closed", reason
 
 
 def _made(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -88,10 +89,20 @@ def test_a_tick_that_never_ran_is_one_change() -> None:
     assert [each.what for each in of_run_row(row(RunState.RUNNING, ended=None))] == ["run_created"]
 
 
+def _row_of_task(task: str, state: str, reason: str) -> TaskRunRow:
+    known: Any = {"attempts": 0, "started": None, "ended": END}
+    return TaskRunRow(run="r", node=0, task=task, state=TaskState(state), reason=reason, **known)
+
+
 def test_kept_tasks_are_told_one_by_one_and_unknown_events_not_at_all() -> None:
     kept = TasksKept(run="r", source="q", tasks=(KeptTask(node=0, task="a", state=TaskState.SUCCESS),), at=1)
     [told] = from_event("1-0", kept)
     assert (told.what, told.task, told.detail) == ("tasks_kept", "a", "from q")
+    left_out = replace(kept, source="", tasks=(KeptTask(node=1, task="b", state=TaskState.SKIPPED),))
+    rows = [_row_of_task("a", "success", "kept from q"), _row_of_task("b", "skipped", "left out of the retry")]
+    filed = of_details("g", rows, [], [])
+    assert [each.key for each in filed] == [told.key, *(each.key for each in from_event("2-0", left_out))]
+    assert [each.detail for each in filed] == ["from q", "left out"]
     assert from_event("1-0", UnknownEvent(problem="?")) == []
 
 
