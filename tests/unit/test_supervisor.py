@@ -11,9 +11,10 @@ import pytest
 from tm import codec
 from tm.states import Outcome
 from tm.store.records import UNBEGUN, Beat, Claim, Verdict, VerdictKind
+from tm_worker.assigning import IDLE_PATIENCE, PATIENCE
 from tm_worker.executors import Ended, Recall, Retire, Run, Signal, Spawn
 from tm_worker.pace import AHEAD, DEEPEST, SMALL
-from tm_worker.supervisor import IDLE_PATIENCE, PATIENCE, STOP_GRACE, WAIT, Supervisor
+from tm_worker.supervisor import STOP_GRACE, WAIT, Supervisor
 
 if TYPE_CHECKING:
     from tm_worker.executors import Action

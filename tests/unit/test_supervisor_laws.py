@@ -98,7 +98,10 @@ class Life(RuleBasedStateMachine):
         assert held is not None or body.running.job in self.dropped
 
     def take_back(self, number: int) -> None:
-        body = self.alive[number]
+        body = self.alive.get(number)
+        if body is None:  # it was let go by what came before this in the same answer; the loop says as much
+            self.obey(self.supervisor.returned(number, [], [], self.now))
+            return
         jobs = [claim.job for claim in body.unread]
         body.unread.clear()
         said, body.said = body.said, []
