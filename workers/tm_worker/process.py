@@ -104,17 +104,21 @@ class Executor:
         try:
             task = self._task(graph, name)
             given: dict[str, Any] = codec.decode(params) if params else {}
-            context = Context(
-                run=run,
-                graph=graph,
-                task=name,
-                attempt=attempt,
-                token=token,
-                tick=None if tick_ms is None else from_ms(tick_ms),
-                params=dict(given),
-                deadline=deadline(datetime.now(UTC), timeout, ends_ms),
-            )
+            began = datetime.now(UTC)
             arguments = self._arguments(task, given, config, inputs)
+
+            def context() -> Context:  # few tasks ask for it
+                return Context(
+                    run=run,
+                    graph=graph,
+                    task=name,
+                    attempt=attempt,
+                    token=token,
+                    tick=None if tick_ms is None else from_ms(tick_ms),
+                    params=dict(given),
+                    deadline=deadline(began, timeout, ends_ms),
+                )
+
             with running(context, alone=True):
                 result = task.function(**arguments)
             return True, self._message(run, result), b"", False
@@ -135,7 +139,7 @@ class Executor:
         if inputs:
             return {name: codec.decode(fetch(self.spill, value)) for name, value in inputs}
         if config:
-            given.setdefault("config", json.loads(config))
+            given = {"config": json.loads(config), **given}
         return arguments_for_root(task, given.items())
 
     def _message(self, run: str, result: Any) -> bytes:
