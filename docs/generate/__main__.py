@@ -9,12 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from docs.generate import cli, configuration
+from docs.generate import cli, configuration, json_page
 
 FOLDER = Path(__file__).parents[1] / "reference"
 PAGES = {
     "cli.md": cli.render,
     "configuration.md": configuration.render,
+    "json.md": json_page.render,
 }
 
 

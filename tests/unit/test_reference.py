@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import pytest
 
 from docs.generate import __main__ as generate
 from docs.generate import pages
+from docs.generate.documents import DOCUMENTS
+from docs.generate.json_page import SAMPLES
+from docs.generate.judge import problems
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(generate.PAGES)
@@ -66,6 +70,33 @@ def test_a_page_begins_with_what_is_on_it(name: str) -> None:
         assert f"(#{pages.anchor(heading)})" in head, heading
     found = [pages.anchor(each) for each in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
     assert len(found) == len(set(found)), "two headings have one anchor"
+
+
+def test_every_schema_in_the_code_is_on_the_page() -> None:
+    texts = [path.read_text() for part in ("tm", "scheduler", "workers") for path in (ROOT / part).rglob("*.py")]
+    found = {each for text in texts for each in re.findall(r'"(tm\.[a-z.-]+/\d+)"', text)}
+    assert found <= {*DOCUMENTS}, "name it in docs/generate/documents.py"
+    assert {each for each in DOCUMENTS if not each.startswith("tm.cron.")} <= found
+
+
+def test_the_samples_are_what_the_page_says() -> None:
+    samples = json.loads(SAMPLES.read_text())
+    assert {*samples} == {*DOCUMENTS}, "play tests/system/test_json_reference.py with TM_SAMPLES=1"
+    assert {name: found for name, each in samples.items() if (found := problems(each))} == {}
+
+
+def test_a_document_that_is_otherwise_is_found() -> None:
+    (run,) = json.loads(SAMPLES.read_text())["tm.runs/1"]["items"]
+    assert problems({"schema": "tm.runs/1", "items": [run | {"colour": "red"}]}) == [
+        "tm.runs/1 items[0].colour is not on the page"
+    ]
+    assert problems({"schema": "tm.runs/1", "items": [run | {"tick": "soon"}]}) == [
+        "tm.runs/1 items[0].tick is not instant: 'soon'"
+    ]
+    assert problems({"schema": "tm.runs/1"} | {name: each for name, each in run.items() if name != "id"}) == [
+        "tm.runs/1 has no id"
+    ]
+    assert problems({"schema": "tm.runs/9", "items": []}) == ["schema 'tm.runs/9' is not on the page"]
 
 
 def test_text_of_the_code_is_no_markup_by_accident() -> None:
