@@ -159,7 +159,7 @@ class Insight:
         return reasons.of_graph(self.graph(graph).clock, self.known())
 
     def messages(self, run: RunInfo, plan: Plan | None, *, whole: bool = False) -> dict[str, bytes | None]:
-        """The messages of a run by task, as the server holds them; nothing for a run whose plan it does not know.
+        """The messages of a run by task, as the server holds them; nothing for a run that it does not hold.
 
         Args:
             run: whose messages.
@@ -170,6 +170,8 @@ class Insight:
             return {}
         read = self._store.message if whole else self._store.output
         with reaching(self._lookup.where):
+            if self._store.state(run.id) is None:
+                return {}
             return {node.name: read(run.id, index) for index, node in enumerate(plan.tasks)}
 
     def past(
@@ -233,11 +235,15 @@ class Insight:
         return replace(happening, graph=self._graphs[happening.run])
 
     def plan(self, version: str) -> Plan | None:
-        """The plan of a version, as long as the server knows it."""
-        if self._store is None or not version:
+        """The plan of a version, as the server knows it or history; None where neither does."""
+        if not version:
             return None
-        with reaching(self._lookup.where):
-            return self._store.plan(version)
+        found = None
+        if self._store is not None:
+            with reaching(self._lookup.where):
+                found = self._store.plan(version)
+        history = self._lookup.history
+        return history.plan(version) if found is None and history is not None else found
 
     def known(self, run: RunInfo | None = None, task: str | None = None) -> Known:
         """What goes on at the server, and where the open tasks of a run stand, or one of them and some others."""

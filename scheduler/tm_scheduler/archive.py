@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tm.errors import SettingsError
+from tm.events import RunCreated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tm.events import Event
+    from tm.records import Plan
 
 
 class EventSource(Protocol):
@@ -31,6 +33,10 @@ class EventSource(Protocol):
         """Everything up to and including this entry is safe elsewhere and may be forgotten."""
         ...
 
+    def plan(self, version: str) -> Plan | None:
+        """What a version of a graph looks like; None when the server does not know it."""
+        ...
+
 
 class Archive(Protocol):
     """What the archiver needs of History."""
@@ -41,6 +47,14 @@ class Archive(Protocol):
 
     def record(self, events: Sequence[tuple[str, Event]], *, source: str = "default") -> None:
         """File these entries and the new position, in one transaction; safe to repeat."""
+        ...
+
+    def undefined(self) -> list[str]:
+        """The versions of graphs of which it does not know what they look like."""
+        ...
+
+    def define(self, plan: Plan) -> None:
+        """File what a version looks like; safe to repeat."""
         ...
 
 
@@ -76,6 +90,7 @@ class Archiver:
         self._config = config or ArchiverConfig()
         self._known: tuple[str, str] | None = None  #: source and position; None at first and after any trouble
         self._on_source = on_source
+        self._seen: set[str] = set()  #: versions of graphs that need not be looked at again
 
     def one_pass(self) -> int:
         """File the next entries, if need be after waiting for them, and return how many there were.
@@ -91,10 +106,27 @@ class Archiver:
         entries = self._store.events(position, self._config.batch, self._config.block_ms)
         if entries:
             self._history.record(entries, source=source)
+            self._define(entries)
             position = entries[-1][0]
             self._store.ack(position)
         self._known = source, position
         return len(entries)
+
+    def _define(self, entries: Sequence[tuple[str, Event]]) -> None:
+        """File what the graphs of new runs look like; also those of before that history has never been told of.
+
+        Each version is asked for once; where that fails, the next run of it is the occasion.
+        """
+        new = {event.version for _, event in entries if isinstance(event, RunCreated)} - self._seen
+        if not new:
+            return
+        for version in self._history.undefined():
+            if version not in self._seen:
+                plan = self._store.plan(version)
+                if plan is not None:
+                    self._history.define(plan)
+                self._seen.add(version)
+        self._seen |= new
 
     def _look_up(self) -> tuple[str, str]:
         source = self._store.instance()

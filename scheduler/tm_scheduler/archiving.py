@@ -144,6 +144,7 @@ class RetryWatch:
         self._source, self._tell, self._read = source, tell, read
         self.instance = source.instance
         self.ack: Callable[[str], None] = source.ack
+        self.plan = source.plan
 
     def events(self, after: str, count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
         """The same as those of the source."""

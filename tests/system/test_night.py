@@ -183,6 +183,16 @@ def clean_afterwards(night: Night, run_id: str) -> None:
     assert {what for what, *_ in told[3:-1]} == {"attempt_ended"}
 
 
+def forgotten(night: Night, run_id: str) -> None:
+    """Without a server, history draws the run as it was: by the version of that night, not by the mended one."""
+    seen = night.tm("show", run_id)
+    assert re.search(r"✓ extract success .*✓ clean success .*⊗ report blocked .*⊗ mail blocked", seen)
+    [found] = night.items("show", run_id)
+    pairs = ["extract clean", "extract load", "load report", "clean report", "report mail"]
+    assert sorted(" ".join(each) for each in found["edges"]) == sorted(pairs)
+    assert "-->" in night.tm("show", run_id, "--graph", "mermaid")
+
+
 #: what `tm doctor` says of the machine, not of ours
 _OF_THE_MACHINE = {"time zones", "disk", "memory", "persistence"}
 
@@ -202,6 +212,7 @@ def test_a_night_on_one_terminal(tmp_path: Path) -> None:
         clean_afterwards(night, run_id)
         assert up.interrupt() == 0
     assert up.left() == []
+    forgotten(night, run_id)
 
 
 def _announced(night: Night, version: str) -> bool:

@@ -245,3 +245,15 @@ def test_without_a_position_nothing_is_read_or_forgotten(store: Store) -> None:
 def test_settings_that_would_spin_or_hang_are_refused(setting: str, value: int) -> None:
     with pytest.raises(SettingsError, match=setting):
         ArchiverConfig(**{setting: value})
+
+
+def test_what_graphs_look_like_is_filed_with_their_first_run(store: Store, history: History) -> None:
+    plan = Plan(graph="etl", version="v1", tasks=(TaskPlan(name="a", children=(1,)), TaskPlan(name="b", parents=(0,))))
+    archiver = Archiver(store, history, SOON)
+    happen(store, "a")
+    archiver.one_pass()
+    assert history.plan("v1") is None, "the server does not know it either"
+    store.define(plan)
+    happen(store, "b")
+    Archiver(store, history, SOON).one_pass()
+    assert history.plan("v1") == plan, "the next leader finds what an earlier one could not file"

@@ -18,7 +18,10 @@ from sqlalchemy.schema import CreateTable
 from tests.unit.histories import created, ended, locked, numbered, told
 from tm.errors import NotFoundError, RefusedError, SettingsError, UnavailableError
 from tm.history import History, open_history
+from tm.history.light import open_light
 from tm.history.schema import metadata
+from tm.records import Plan, TaskPlan
+from tm.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,8 +198,12 @@ LATER = ("DROP TABLE notices", "DROP TABLE IF EXISTS log_chunks")
 def test_a_newer_schema_is_refused(history: History, path: Path) -> None:
     history.close()
     sql(path, "UPDATE meta SET value = '99' WHERE key = 'schema'")
-    with pytest.raises(RefusedError, match="has tables of version 99, this Taskmaster knows 5; upgrade Taskmaster"):
+    with pytest.raises(RefusedError, match="has tables of version 99, this Taskmaster knows 6; upgrade Taskmaster"):
         history.runs()
+
+
+#: of version 6
+UNDEFINED = "ALTER TABLE graph_versions DROP COLUMN definition"
 
 
 def test_tables_of_version_1_are_brought_up_to_date(history: History, path: Path) -> None:
@@ -204,7 +211,7 @@ def test_tables_of_version_1_are_brought_up_to_date(history: History, path: Path
     history.close()
     drops = (
         *("ALTER TABLE runs DROP COLUMN source", "ALTER TABLE runs DROP COLUMN retry_of"),
-        *("DROP TABLE marks", "DROP TABLE notices", "DROP TABLE log_chunks"),
+        *("DROP TABLE marks", "DROP TABLE notices", "DROP TABLE log_chunks", UNDEFINED),
     )
     sql(path, *drops, "UPDATE meta SET value = '1' WHERE key = 'schema'")
     assert [row.id for row in history.runs()] == ["etl-1"]
@@ -216,7 +223,7 @@ def test_tables_of_version_2_are_brought_up_to_date(history: History, path: Path
     history.record([("1-0", created())], source="a")
     history.close()
     drops = ("ALTER TABLE runs DROP COLUMN retry_of", "DROP TABLE marks", "DROP TABLE notices", "DROP TABLE log_chunks")
-    sql(path, *drops, "UPDATE meta SET value = '2' WHERE key = 'schema'")
+    sql(path, *drops, UNDEFINED, "UPDATE meta SET value = '2' WHERE key = 'schema'")
     assert [row.retry_of for row in history.runs()] == [""]
     assert history.marks("etl-1") == []
 
@@ -224,7 +231,8 @@ def test_tables_of_version_2_are_brought_up_to_date(history: History, path: Path
 def test_tables_of_version_3_are_brought_up_to_date(history: History, path: Path) -> None:
     history.record([("1-0", created())], source="a")
     history.close()
-    sql(path, "DROP TABLE notices", "DROP TABLE log_chunks", "UPDATE meta SET value = '3' WHERE key = 'schema'")
+    drops = ("DROP TABLE notices", "DROP TABLE log_chunks", UNDEFINED)
+    sql(path, *drops, "UPDATE meta SET value = '3' WHERE key = 'schema'")
     history.record([("2-0", told())], source="a")
     assert [row.outcome for row in history.notices("etl-1")] == ["failed"]
 
@@ -232,8 +240,52 @@ def test_tables_of_version_3_are_brought_up_to_date(history: History, path: Path
 def test_tables_of_version_4_are_brought_up_to_date(history: History, path: Path) -> None:
     history.record([("1-0", created())], source="a")
     history.close()
-    sql(path, "DROP TABLE log_chunks", "UPDATE meta SET value = '4' WHERE key = 'schema'")
+    sql(path, "DROP TABLE log_chunks", UNDEFINED, "UPDATE meta SET value = '4' WHERE key = 'schema'")
     assert history.logs("etl-1") == []
+
+
+def test_tables_of_version_5_are_brought_up_to_date(history: History, path: Path) -> None:
+    history.record([("1-0", created())], source="a")
+    history.close()
+    sql(path, UNDEFINED, "UPDATE meta SET value = '5' WHERE key = 'schema'")
+    [version] = history.undefined()
+    assert version == history.run("etl-1").version
+    assert history.plan(version) is None, "nobody has told yet"
+    plan = Plan(graph="etl", version=version, tasks=(TaskPlan(name="load"),))
+    history.define(plan)
+    assert (history.plan(version), history.undefined()) == (plan, [])
+
+
+def test_a_plan_is_kept_whole_and_read_by_light_and_whole_alike(history: History, path: Path) -> None:
+    history.record([("1-0", created())], source="a")
+    version = history.run("etl-1").version
+    retry = RetryPolicy(retries=3, retry_delay=2.5, backoff=1, max_retry_delay=60, jitter=0.1)
+    plan = Plan(
+        graph="etl",
+        version=version,
+        tasks=(
+            TaskPlan(name="größe", children=(1, 2), timeout=7.5, calls=("failure",)),
+            TaskPlan(name="b", parents=(0,), children=(2,), queue="gpu", retry=retry),
+            TaskPlan(name="c", parents=(0, 1)),
+        ),
+        timeout=60.0,
+        deadline=30.0,
+        calls=("deadline",),
+    )
+    history.define(plan)
+    history.define(plan)
+    light = open_light(f"sqlite:///{path}")
+    assert light is not None
+    assert history.plan(version) == light.plan(version) == plan
+    light.close()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"tasks": [{}]}', '{"tasks": [{"name": "a", "parents": [7]}]}'])
+def test_a_plan_that_cannot_be_read_is_as_if_there_were_none(history: History, path: Path, text: str) -> None:
+    history.record([("1-0", created())], source="a")
+    history.close()
+    sql(path, f"UPDATE graph_versions SET definition = '{text}'")
+    assert history.plan(history.run("etl-1").version) is None
 
 
 def test_tables_of_somebody_else_are_left_alone(path: Path) -> None:

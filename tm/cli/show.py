@@ -74,7 +74,7 @@ def show(face: Face, what: str, picture: str | None, messages: bool, events: boo
         return
     if picture is not None:
         if plan is None:
-            raise NotFoundError(f"the server no longer knows how the tasks of run {run.id} hang together")
+            raise NotFoundError(f"nobody knows any more how the tasks of run {run.id} hang together")
         print_picture(plan, _states(run, plan), render, picture)
         return
     _show_run(insight, run, plan, render, task)

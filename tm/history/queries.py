@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tm.clock import from_ms, to_ms
 from tm.errors import NotFoundError
+from tm.history import plans
 from tm.history.records import AttemptRow, GraphRow, MarkRow, NoticeRow, RunDetail, RunRow, TaskRunRow, VersionRow
 from tm.ids import is_retry_id
 from tm.loglines import Chunk
@@ -18,6 +19,8 @@ from tm.states import Outcome, RunState, TaskState
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+
+    from tm.records import Plan
 
 
 #: in `meta`: the runs that ended before this instant (ms) have no lines any more
@@ -224,6 +227,12 @@ class Queries:
         """All graphs that ever ran, by name."""
         # from the table of versions: one row for each version, and not for each run
         return [row.graph for row in self._all("SELECT DISTINCT graph FROM graph_versions ORDER BY graph")]
+
+    def plan(self, version: str) -> Plan | None:
+        """What a version of a graph looked like; None where history does not know."""
+        query = "SELECT graph, definition FROM graph_versions WHERE version = :version AND definition IS NOT NULL"
+        rows = self._all(query, version=version)
+        return plans.unpack(rows[0].graph, version, rows[0].definition) if rows else None
 
     def versions(self, graph: str) -> list[VersionRow]:
         """The versions of a graph that ran, oldest first."""

@@ -47,6 +47,7 @@ MIGRATIONS = {
             "last INTEGER NOT NULL, first_us BIGINT NOT NULL, packed BYTEA NOT NULL, PRIMARY KEY (run, token, number))"
         ),
     ),
+    5: ("ALTER TABLE graph_versions ADD COLUMN definition TEXT",),
 }
 
 #: `schema` -> version, `position:<source>` -> id of the last stream entry that was recorded,
@@ -170,4 +171,5 @@ graph_versions = Table(
     Column("graph", Text, primary_key=True),
     Column("version", Text, primary_key=True),
     Column("first_seen", BigInteger, nullable=False),
+    Column("definition", Text),  # its tasks and edges (`plans`); null as long as nobody has told
 )

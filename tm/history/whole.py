@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tm.history.definitions import Definitions
 from tm.history.logs import LogBook
 from tm.history.reader import Reader
 from tm.history.writer import Writer
 
 
-class History(Reader, Writer, LogBook):
+class History(Reader, Writer, LogBook, Definitions):
     """One history. Making one touches nothing: services hold it while the database is away; see `prepare`.
 
     Safe to use from several threads; not across a fork. Every method raises UnavailableError, with a sentence that says
