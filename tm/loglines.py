@@ -96,8 +96,3 @@ def unpack_lines(packed: bytes, at_us: int = 0) -> list[Line]:
         ]
     except Exception:  # noqa: BLE001 - whatever is in the bytes
         return [Line(at_us, Stream.TM, LEVELS["error"], "", f"({len(packed):,} bytes that are no log lines)")]
-
-
-def level_named(name: str) -> int:
-    """The number of a level by its name."""
-    return LEVELS[name]

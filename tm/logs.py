@@ -103,10 +103,6 @@ class Log:
         """An error, with the traceback of the exception that is being handled."""
         self._say(logging.ERROR, event, fields, traceback=True)
 
-    def enabled(self, level: str) -> bool:
-        """Whether this level is heard; for fields that cost something to gather."""
-        return self._logger.isEnabledFor(LEVELS[level])
-
     def _say(self, level: int, event: str, fields: Mapping[str, Any], *, traceback: bool = False) -> None:
         if self._logger.isEnabledFor(level):
             extra = {"fields": {**self._fields, **fields}}

@@ -28,11 +28,6 @@ def rq_queue_name(namespace: str, queue: str) -> str:
     return queue if namespace == "default" else f"{namespace}.{queue}"
 
 
-def queue_name(namespace: str, rq_name: str) -> str:
-    """The reverse of `rq_queue_name`."""
-    return rq_name if namespace == "default" else rq_name.removeprefix(f"{namespace}.")
-
-
 class MessageSerializer:
     """RQ's serializer protocol in msgpack; pass it to `Job.fetch` to read a queued attempt.
 

@@ -233,16 +233,6 @@ def test_the_machine_zone_is_followed(zone, followed):
     assert done.stdout == f"{followed}\n"
 
 
-def test_exported_settings_read_back_as_equal(monkeypatch, tmp_path):
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    for settings in (
-        Settings(url="redis://u:p@h:1/2", home=tmp_path / "a b", processes=3, lease=1.5, timezone="Asia/Tokyo"),
-        Settings(home=tmp_path, log_format="json", max_message=4096),
-    ):
-        settings.export()
-        assert Settings.from_environment() == settings
-
-
 def test_a_wish_for_no_colour_is_recognised(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert wants_color()

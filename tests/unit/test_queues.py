@@ -17,7 +17,7 @@ from rq.serializers import DefaultSerializer, resolve_serializer
 from rq.worker import Worker
 
 from tm.errors import RefusedError
-from tm.queues import MAX_JOB_DATA, MessageSerializer, TmJob, TmQueue, queue_name, rq_queue_name
+from tm.queues import MAX_JOB_DATA, MessageSerializer, TmJob, TmQueue, rq_queue_name
 from tm_worker.worker import TmWorker
 
 OVERRIDDEN = {
@@ -104,8 +104,6 @@ def test_rqs_way_of_running_jobs_exists_and_is_refused(name: str) -> None:
 def test_queues_of_other_namespaces_carry_it() -> None:
     assert rq_queue_name("default", "bulk") == "bulk"
     assert rq_queue_name("test", "bulk") == "test.bulk"
-    assert queue_name("default", "bulk.x") == "bulk.x"
-    assert queue_name("test", "test.bulk.x") == "bulk.x"
 
 
 def test_nothing_is_unpickled() -> None:

@@ -223,11 +223,10 @@ def test_settings_show_neither_secret_nor_address() -> None:
     assert "run.failed,run.timed_out,deadline.missed,task.quarantined" in repr(settings)
 
 
-def test_settings_go_through_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(webhook_url="https://h/x", webhook_secret="0123456789abcdef", webhook_events=("run.success",))
-    for name in ("TM_WEBHOOK_URL", "TM_WEBHOOK_SECRET", "TM_WEBHOOK_EVENTS"):
-        monkeypatch.setenv(name, "")
-    settings.export()
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TM_WEBHOOK_URL", "https://h/x")
+    monkeypatch.setenv("TM_WEBHOOK_SECRET", "0123456789abcdef")
+    monkeypatch.setenv("TM_WEBHOOK_EVENTS", "run.success")
     again = Settings.from_environment()
     assert (again.webhook_url, again.webhook_secret, again.webhook_events) == (
         "https://h/x",

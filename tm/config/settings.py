@@ -108,19 +108,6 @@ class Settings:
         """Where the server is: the URL that was set, else the socket of the embedded server in `home`."""
         return self.url or socket_url(self.home)
 
-    def export(self) -> None:
-        """Put these settings into the environment: what tasks start or submit then comes to the same server.
-
-        It does so wherever they change directory to, and reads back as equal settings.
-        """
-        for each in TABLE:
-            value = getattr(self, each.field)
-            if value is None or (each.field == "timezone" and value.key in (None, "local")):
-                # a zone without a name is that of the machine's own file, which others read as well
-                os.environ.pop(each.variable, None)
-            else:
-                os.environ[each.variable] = ",".join(value) if isinstance(value, tuple) else str(value)
-
     def hand_down(self) -> None:
         """Put what says where things are into the environment, for whatever this process starts from now on."""
         where = {
