@@ -230,7 +230,7 @@ def test_python_and_lua_mean_the_same_keys(client: redis.Redis, namespace: str) 
 
 
 def test_no_function_names_a_key_that_is_not_declared() -> None:
-    named = set(re.findall(r"c\.p \.\. '([a-z]+):?'", default_library().source))
+    named = set(re.findall(r"\b(?:c|space)\.p \.\. '([a-z]+):?'", default_library().source))
     declared = {pattern.split(":")[2] for pattern in (*PERMANENT, *PASSING) if pattern.startswith("tm:")}
     emptied = {
         "leases",

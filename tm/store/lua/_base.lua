@@ -3,6 +3,7 @@
 --
 -- c, the context of one call:
 --   p, rq, bell   prefixes of our keys, of RQ's queue names and of RQ's job ids
+--   events, leases  two of our keys
 --   now, stamp    ms since the epoch, as a number and as text (a number costs each command it goes to a conversion)
 --   room          how many moves this call still makes; what is beyond is left to later calls (`defer`)
 --   and what it has yet to write, in batches (`settle`)
@@ -36,7 +37,7 @@ local function open_key(c, graph) return c.p .. 'open:' .. graph end
 local function queued_key(c, queue) return c.p .. 'queued:' .. queue end
 local function bell_key(c, queue) return 'rq:queue:' .. c.rq .. queue end
 -- What RQ calls an attempt. Runs of the same tick have the same id in every namespace, RQ knows no namespaces.
-local function bell_of(c, job) return c.bell .. job end
+local function bell_of(c, job) return c.bell == '' and job or c.bell .. job end
 local function rq_job_key(c, job) return 'rq:job:' .. c.bell .. job end
 
 -- The attempt a bell rings for.
@@ -60,11 +61,7 @@ local function record(state, attempt, at)
     return { state, attempt, '', 0, 0, 0, '', at }
 end
 
-local EIGHT_ITEMS = '\152'
-
-local function packed_record(r)
-    return EIGHT_ITEMS .. cmsgpack.pack(r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8])
-end
+local function packed_record(r) return cmsgpack.pack(r) end
 
 -- The record in these bytes; nil when they are none. One damaged run must not stop a sweep over all.
 local function read_record(packed)
@@ -78,9 +75,17 @@ local function is_open(state) return state == 'queued' or state == 'running' end
 
 -- Events for history ------------------------------------------------------------------------------------------------
 
--- Names and values, fifteen pairs at most; packed one by one because that takes half the time of a table.
+-- An event is a map of fifteen pairs at most; names and values are packed one by one because that takes half the time of
+-- a table.
 local function emit(c, ...)
-    redis.call('XADD', c.p .. 'events', '*', 'd', string.char(129 + select('#', ...) / 2) .. cmsgpack.pack('at', c.now, ...))
+    redis.call('XADD', c.events, '*', 'd', string.char(129 + select('#', ...) / 2) .. cmsgpack.pack('at', c.now, ...))
+end
+
+-- What many events have in common is packed once: the beginning of a map of so many pairs.
+local function beginning(pairs, ...) return string.char(128 + pairs) .. cmsgpack.pack(...) end
+
+local function emit_rest(c, begun, ...)
+    redis.call('XADD', c.events, '*', 'd', begun .. cmsgpack.pack('at', c.now, ...))
 end
 
 local function emit_attempt(c, run, graph, node, task, attempt, outcome, state, worker, claimed, ms, error, due)
@@ -132,8 +137,14 @@ local function ring_bells(c)
     c.bells = {}
 end
 
-local FOUR_ITEMS, THREE_ITEMS, NIL, EMPTY_MAP = '\148', '\147', '\192', '\128'
-local RQ_FUNCTION = '\185tm_worker.process.perform' -- a msgpack string of 25 bytes
+-- what RQ is to call, packed: four items, a string of 25 bytes, nil, and three items that follow; then an empty map
+local RQ_CALL, EMPTY_MAP = '\148\185tm_worker.process.perform\192\147', '\128'
+
+-- The runs that began in this call, where those that are open are listed; also before anything reads that list.
+local function write_opened(c)
+    for key, batch in pairs(c.opened) do write(c, 'ZADD', key, batch) end
+    c.opened = {}
+end
 
 local settle_plans, rq_time -- below
 local callback_plan, call_of_task, call_of_graph, callback_inputs, tell_of_callback -- in _callbacks.lua
@@ -147,36 +158,51 @@ local function settle(c)
         local f = c.waiting[job]
         if f then -- it was not claimed in this very call
             time = time or rq_time(c.now)
-            add(c.queued, queued_key(c, f.queue), f.since or c.stamp, job)
+            local node = f.node
+            add(c.queued, node.queue, f.since or c.stamp, job)
             redis.pcall('HSET', rq_job_key(c, job), 'created_at', time, 'enqueued_at', time, 'status', 'queued',
-                'origin', c.rq .. f.queue, 'description', f.label,
-                'data', FOUR_ITEMS .. RQ_FUNCTION .. NIL .. THREE_ITEMS .. cmsgpack.pack(f.run, f.node, f.attempt) .. EMPTY_MAP)
+                'origin', c.rq .. node.queue, 'description', node.label,
+                'data', RQ_CALL .. cmsgpack.pack(f.run, node.index, f.attempt) .. EMPTY_MAP)
         end
     end
-    for key, batch in pairs(c.queued) do write(c, 'ZADD', key, batch) end
-    for key, batch in pairs(c.unqueued) do write(c, 'ZREM', key, batch) end
+    for queue, batch in pairs(c.queued) do write(c, 'ZADD', queued_key(c, queue), batch) end
+    for queue, batch in pairs(c.unqueued) do write(c, 'ZREM', queued_key(c, queue), batch) end
     for first = 1, #c.gone, UNPACKABLE do
         redis.pcall('DEL', unpack(c.gone, first, math.min(first + UNPACKABLE - 1, #c.gone)))
     end
-    write(c, 'ZREM', c.p .. 'leases', c.released)
-    write(c, 'ZADD', c.p .. 'leases', c.leased)
+    write(c, 'ZREM', c.leases, c.released)
+    write(c, 'ZADD', c.leases, c.leased)
+    write_opened(c)
     for key, batch in pairs(c.closed) do write(c, 'ZREM', key, batch) end
     settle_plans(c)
 end
 
+local spaces, space_count = {}, 0 -- prefix -> what is the same in all calls of a namespace
+
+local function space_of(prefix)
+    local space = spaces[prefix]
+    if space then return space end
+    local namespace = string.match(prefix, '^tm:(.*):$')
+    local own = namespace == 'default'
+    space = { p = prefix, rq = own and '' or namespace .. '.',
+        bell = own and '' or string.gsub(namespace, '[^%w-]', '_') .. '__' } -- RQ allows letters, digits, _ and - here
+    space.events, space.leases = space.p .. 'events', space.p .. 'leases'
+    if space_count >= 64 then spaces, space_count = {}, 0 end
+    spaces[prefix], space_count = space, space_count + 1
+    return space
+end
+
 local function context(keys)
-    local namespace = string.match(keys[1], '^tm:(.*):$')
-    local own, now = namespace == 'default', server_now()
+    local space, now = space_of(keys[1]), server_now()
     return {
-        p = keys[1], now = now, stamp = string.format('%.0f', now), room = ROOM,
-        rq = own and '' or namespace .. '.',
-        bell = own and '' or string.gsub(namespace, '[^%w-]', '_') .. '__', -- RQ allows letters, digits, _ and - here
+        p = space.p, now = now, stamp = string.format('%.0f', now), room = ROOM,
+        rq = space.rq, bell = space.bell, events = space.events, leases = space.leases,
         bells = {}, first = {}, -- queue -> bells to ring, those that go before all others
         fresh = {}, waiting = {}, -- jobs queued by this call, in order; job -> what RQ is to know of it
-        queued = {}, unqueued = {}, -- key -> score, job... to add; jobs to remove
+        queued = {}, unqueued = {}, -- queue -> score, job... to add; jobs to remove
         gone = {}, -- keys of RQ jobs to delete
         leased = {}, released = {}, -- deadline, job...; jobs
-        closed = {}, -- key of the open runs of a graph -> runs
+        opened = {}, closed = {}, -- key of the open runs of a graph -> score, run... to add; runs to remove
         uses = {}, -- plan -> runs that need it from now on, less those that no longer do
     }
 end

@@ -48,7 +48,8 @@ local function node_of(plan, index)
     local t = type(packed) == 'string' and cmsgpack.unpack(packed)
         or { '', 'default', {}, {}, 0, 0, 0, -1, 0, -1 }
     node = {
-        index = index, field = string.format('%d', index), name = t[1], queue = t[2], parents = t[3], children = t[4],
+        index = index, field = string.format('%d', index), first = string.format('_%d_1', index),
+        name = t[1], queue = t[2], parents = t[3], children = t[4],
         retries = t[5], delay = t[6], backoff = t[7], longest = t[8], jitter = t[9], timeout = tostring(t[10]),
         label = plan.graph .. '.' .. t[1], calls = kinds_of(t[11]),
     }

@@ -52,12 +52,13 @@ end
 -- Queue attempt r[ATTEMPT] of a node; the caller has set the record's counters and saves `fields` in the run.
 -- bells: where its bell is added, c.bells if nil.
 local function enqueue(c, fields, run, plan, node, r, bells)
-    local job = run .. '_' .. node.field .. '_' .. r[ATTEMPT]
+    local attempt = r[ATTEMPT]
+    local job = run .. (attempt == 1 and node.first or '_' .. node.field .. '_' .. attempt)
     r[STATE], r[TOKEN], r[CLAIMED], r[WORKER], r[AT] = 'queued', '', 0, '', c.now
     local n = #fields
     fields[n + 1], fields[n + 2] = node.field, packed_record(r)
     c.fresh[#c.fresh + 1] = job
-    c.waiting[job] = { queue = node.queue, label = node.label, run = run, node = node.index, attempt = r[ATTEMPT] }
+    c.waiting[job] = { run = run, node = node, attempt = attempt }
     add(bells or c.bells, node.queue, bell_of(c, job))
 end
 
@@ -65,7 +66,7 @@ local function unqueue(c, queue, job)
     if c.waiting[job] then
         c.waiting[job] = nil
     else
-        add(c.unqueued, queued_key(c, queue), job)
+        add(c.unqueued, queue, job)
         c.gone[#c.gone + 1] = rq_job_key(c, job)
     end
 end
@@ -120,25 +121,29 @@ local function close_run(c, run, plan, state, reason, started, ttl)
         redis.call('PEXPIRE', run_key(c, run), ttl)
         return
     end
-    if state ~= 'success' then ttl = tonumber(redis.call('HGET', run_key(c, run), 'failed_ttl') or ttl) end
-    redis.call('PEXPIRE', run_key(c, run), ttl)
+    local key = run_key(c, run)
+    if state ~= 'success' then ttl = tonumber(redis.call('HGET', key, 'failed_ttl') or ttl) end
+    redis.call('PEXPIRE', key, ttl)
     redis.call('PEXPIRE', out_key(c, run), ttl)
     add(c.closed, open_key(c, plan.graph), run)
     if plan.timeout > 0 then redis.call('ZREM', c.p .. 'deadlines', run) end
     if plan.deadline > 0 then redis.call('ZREM', c.p .. 'late', run) end
     c.uses[plan], c.kept = (c.uses[plan] or 0) - 1, math.max(c.kept or 0, ttl)
-    emit(c, 'e', 'end', 'run', run, 'graph', plan.graph, 'state', state, 'reason', reason, 'started', tonumber(started) or -1)
+    if state == 'success' and reason == '' then
+        plan.ended = plan.ended or beginning(7, 'e', 'end', 'graph', plan.graph, 'state', state, 'reason', reason)
+        emit_rest(c, plan.ended, 'run', run, 'started', tonumber(started) or -1)
+    else
+        emit(c, 'e', 'end', 'run', run, 'graph', plan.graph, 'state', state, 'reason', reason, 'started', tonumber(started) or -1)
+    end
     redis.call('PUBLISH', c.p .. 'ended:' .. run, state)
     if plan.calls then call_of_graph(c, run, plan, state == 'success' and 'success' or 'failure', state, reason, started) end
 end
 
--- A function that adds a name and its value to fields, unless the value is empty.
-local function adder(fields)
-    return function(name, value)
-        if value ~= '' then
-            fields[#fields + 1] = name
-            fields[#fields + 1] = value
-        end
+-- Add a name and its value to fields, unless the value is empty.
+local function give(fields, name, value)
+    if value ~= '' then
+        local n = #fields
+        fields[n + 1], fields[n + 2] = name, value
     end
 end
 
@@ -148,30 +153,30 @@ local function watch_deadline(c, run, plan, trigger, tick)
     redis.call('ZADD', c.p .. 'late', (clock and tonumber(tick) or c.now) + plan.deadline * 1000, run)
 end
 
--- Create a run and queue its roots; `born` other than queued only records it. The caller has seen that it is new.
+-- Create a run and queue its roots; `born` other than queued only records it. The caller has seen that it is new, and
+-- may give the same t again with another `run` and `params`.
 local function create_run(c, plan, version, t)
-    local key = run_key(c, t.run)
     local fields = { 'graph', plan.graph, 'plan', version, 'state', t.born, 'trigger', t.trigger, 'tick', t.tick,
         'created', c.stamp, 'done', '0', 'ttl', t.ttl }
-    local given = adder(fields)
-    given('params', t.params)
-    given('config', t.config)
-    given('reason', t.reason)
-    given('retry_of', t.retry_of or '')
-    if t.failed_ttl ~= t.ttl then given('failed_ttl', t.failed_ttl) end
-    if t.params ~= '' or t.config ~= '' then given('given', '1') end
-    emit(c, 'e', 'run', 'run', t.run, 'graph', plan.graph, 'plan', version, 'trigger', t.trigger, 'tick', tonumber(t.tick),
-        'params', t.params, 'config', t.config, 'state', t.born, 'reason', t.reason, 'retry_of', t.retry_of or '')
+    give(fields, 'params', t.params)
+    give(fields, 'config', t.config)
+    give(fields, 'reason', t.reason)
+    give(fields, 'retry_of', t.retry_of or '')
+    if t.failed_ttl ~= t.ttl then give(fields, 'failed_ttl', t.failed_ttl) end
+    if t.params ~= '' or t.config ~= '' then give(fields, 'given', '1') end
+    t.begun = t.begun or beginning(12, 'e', 'run', 'graph', plan.graph, 'plan', version, 'trigger', t.trigger,
+        'tick', tonumber(t.tick), 'config', t.config, 'state', t.born, 'reason', t.reason, 'retry_of', t.retry_of or '')
+    emit_rest(c, t.begun, 'run', t.run, 'params', t.params)
     if t.born ~= 'queued' then
-        given('ended', c.stamp)
+        give(fields, 'ended', c.stamp)
         save(c, t.run, fields)
-        redis.call('PEXPIRE', key, t.born == 'skipped' and t.ttl or t.failed_ttl)
+        redis.call('PEXPIRE', run_key(c, t.run), t.born == 'skipped' and t.ttl or t.failed_ttl)
         redis.call('PUBLISH', c.p .. 'ended:' .. t.run, t.born)
         if plan.calls and t.born == 'failed' then call_of_graph(c, t.run, plan, 'failure', t.born, t.reason, '') end
         return
     end
     c.uses[plan] = (c.uses[plan] or 0) + 1
-    redis.call('ZADD', open_key(c, plan.graph), c.stamp, t.run)
+    add(c.opened, open_key(c, plan.graph), c.stamp, t.run)
     if plan.timeout > 0 then redis.call('ZADD', c.p .. 'deadlines', c.now + plan.timeout * 1000, t.run) end
     if plan.deadline > 0 then watch_deadline(c, t.run, plan, t.trigger, t.tick) end
     queue_ready(c, fields, t.run, plan, -1, 1)
@@ -209,7 +214,14 @@ end
 local function tell(c, a, outcome, after, error, ms, due)
     local r, node = a.r, a.node
     if a.plan.of then return tell_of_callback(c, a, outcome, after, error, ms) end
-    emit_attempt(c, a.run, a.plan.graph, node.index, node.name, r[ATTEMPT], outcome, after, r[WORKER], r[CLAIMED], ms, error, due)
+    if outcome == 'success' and error == '' and due == -1 then
+        node.succeeded = node.succeeded or beginning(14, 'e', 'attempt', 'graph', a.plan.graph, 'node', node.index,
+            'task', node.name, 'outcome', outcome, 'state', after, 'error', error, 'due', due)
+        emit_rest(c, node.succeeded, 'run', a.run, 'attempt', r[ATTEMPT], 'worker', r[WORKER], 'claimed', r[CLAIMED], 'ms', ms)
+    else
+        emit_attempt(c, a.run, a.plan.graph, node.index, node.name, r[ATTEMPT], outcome, after, r[WORKER], r[CLAIMED], ms, error,
+            due)
+    end
     if node.calls then call_of_task(c, a, outcome, after, error, ms, due) end
 end
 

@@ -63,7 +63,7 @@ local function claim(c, ask, job, ordinal)
     end
     if not offered then
         -- to the end of the queue, and not before this call is over
-        if not c.waiting[job] then add(c.queued, queued_key(c, node.queue), c.stamp, job) end
+        if not c.waiting[job] then add(c.queued, node.queue, c.stamp, job) end
         add(c.bells, node.queue, bell_of(c, job))
         return nil, true
     end

@@ -24,7 +24,7 @@ return function(c, args)
         elseif not a then
             bury(c, job)
         end
-        add(c.unqueued, key, job) -- also what was there for nothing, or it would be looked at again
+        add(c.unqueued, args[1], job) -- also what was there for nothing, or it would be looked at again
     end
     return { stamp, waited, looked, unpack(runs) }
 end

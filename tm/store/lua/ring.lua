@@ -31,7 +31,7 @@ return function(c, args)
         for j = 1, #jobs do
             local a = look_up(c, jobs[j])
             if a and a.open and a.current and a.r[STATE] == 'queued' then
-                add(c.queued, key, c.stamp, jobs[j])
+                add(c.queued, queue, c.stamp, jobs[j])
                 add(c.bells, queue, bell_of(c, jobs[j]))
             else -- it would be rung for ever
                 redis.call('ZREM', key, jobs[j])

@@ -14,13 +14,14 @@ return function(c, args)
         if args[k] == '' then error({ err = 'ERR a run without an id' }) end
     end
     local answers = {}
+    local t = { config = args[5], trigger = args[2], tick = '-1', born = 'queued', reason = '', ttl = args[3],
+        failed_ttl = args[4] }
     for k = 6, #args, FIELDS do
         if redis.call('EXISTS', run_key(c, args[k])) == 1 then
             answers[#answers + 1] = 0
         else
-            create_run(c, plan, args[1], { run = args[k], params = args[k + 1], config = args[5], trigger = args[2],
-                tick = '-1', born = 'queued', reason = '', ttl = args[3],
-                failed_ttl = args[4] })
+            t.run, t.params = args[k], args[k + 1]
+            create_run(c, plan, args[1], t)
             answers[#answers + 1] = 1
         end
     end

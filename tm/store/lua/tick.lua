@@ -35,6 +35,7 @@ return function(c, args)
         local overlap, mine = args[at + 7], waiting == t.tick
         local most = math.max(tonumber(args[at + 8]), 1)
         local last = overlap == 'cancel_other' and -1 or most - 1 -- more need not be known
+        write_opened(c) -- of the ticks before
         local open = t.born == 'queued' and overlap ~= 'allow' and redis.call('ZRANGE', open_key(c, graph), 0, last) or {}
         local full = #open >= most
         if (tonumber(t.tick) <= cursor and not mine) or redis.call('EXISTS', run_key(c, t.run)) == 1 then
