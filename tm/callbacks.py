@@ -42,14 +42,14 @@ class CallbackEvent:
     id: str  #: of this event: the same whenever it is told again
     kind: str  #: "success", "failure", "retry" (of a task), "deadline" (of a run)
     scope: str  #: "task" or "graph": which of the two had the callback
-    graph: str
-    run: str
+    graph: str  #: name of the graph
+    run: str  #: id of the run
     #: the task; of the failure of a whole run, the first task that failed for good; None where there is none
     task: str | None = None
     attempt: int | None = None  #: 1 for the first try; None for a whole run
     state: str  #: of the task or the run now: "success", "failed", "timed_out", "quarantined", "cancelled", "retrying"
     reason: str = ""  #: in words, where the error says nothing: who cancelled it, why it never began
-    error: CallbackError | None = None
+    error: CallbackError | None = None  #: what went wrong; None for a success, a cancellation, a deadline
     value: Any = None  #: of a success: what the task returned, or the last task of the run; None when no longer kept
     seconds: float | None = None  #: how long the attempt or the run took; None for what never began
     tick: datetime | None = None  #: the instant the run is for, in UTC; None for a run that no tick started

@@ -282,6 +282,8 @@ def _new_run(run: str, params: dict[str, Any], config: str | None) -> NewRun:
 class RunHandle:
     """A run that was started: ask for its state, wait for it, get its result."""
 
+    id: str  #: of the run, as commands take it
+
     def __init__(self, client: Client, run: str) -> None:
         self.id = run
         self.client = client
@@ -291,11 +293,19 @@ class RunHandle:
 
     @property
     def state(self) -> RunState:
-        """The state now; asks the server each time."""
+        """The state now; asks the server each time.
+
+        Raises:
+            NotFoundError: neither the server nor the history knows the run.
+            UnavailableError: the server cannot be reached.
+        """
         return self.client.state(self.id)
 
     def wait(self, timeout: float | None = None) -> RunState:
         """Wait until the run has ended and return its final state; does not raise when the run failed.
+
+        Args:
+            timeout: seconds to wait; without end when it is None.
 
         Raises:
             TimeoutError: it is still open after `timeout` seconds.
@@ -306,10 +316,14 @@ class RunHandle:
     def result(self, timeout: float | None = None) -> Any:
         """Wait, then return the value of the last task.
 
+        Args:
+            timeout: seconds to wait; without end when it is None.
+
         Raises:
             RunFailedError: the run did not succeed; names the task, the error's type and its message.
             TimeoutError: it is still open after `timeout` seconds.
             NotFoundError: the server has forgotten the value (`TM_RESULT_TTL`).
+            UnavailableError: the server was away for more than a minute; shorter outages are waited out.
         """
         return self.client.results([self.id], timeout)[0]
 

@@ -20,8 +20,8 @@ class Context:
     """The attempt that is being made."""
 
     run: str  #: id of the run
-    graph: str
-    task: str
+    graph: str  #: name of the graph
+    task: str  #: name of the task
     attempt: int  #: 1 for the first try
     token: str  #: of this claim: no other attempt, nor this one somewhere else, ever has it
     tick: datetime | None = None  #: the instant the run is for, in UTC; None for a run that no tick started

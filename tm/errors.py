@@ -119,7 +119,7 @@ class RunFailedError(TaskmasterError):
 
 
 class Fail(TaskmasterError):  # noqa: N818 - users raise it as a verb: `raise tm.Fail("no such customer")`
-    """Raised by a task to fail for good: its retries are not used."""
+    """Raised by a task to fail for good: its retries are not used. `raise tm.Fail("no such customer")`."""
 
 
 class Skip(TaskmasterError):  # noqa: N818 - as Fail: `raise tm.Skip("no new rows")`

@@ -61,6 +61,10 @@ class Graph:
             it; nothing waits for it, and what it raises fails nothing.
         on_failure: the same after a run that ended otherwise: failed, timed out, cancelled.
         on_deadline: the same when the deadline has passed; the run goes on.
+
+    Raises:
+        ScheduleError: the schedule is no cron text, or the zone is unknown.
+        DefinitionError: a name, a number or a word that is not allowed here; names it and what is.
     """
 
     def __init__(
@@ -330,15 +334,24 @@ class Graph:
         """Start a run on the workers and return at once with a handle (`.wait()`, `.result()`, `.state`).
 
         Raises:
+            TypeError: a root lacks a required parameter, or no root knows a given one.
             UnavailableError: no server: neither `TM_URL` nor a running stack in the home directory.
             CodecError: a param cannot become a message.
+            ConfigError: the config file is missing or broken.
         """
         from tm.wiring import default_client
 
         return default_client().submit(self, params)
 
     def submit_many(self, params: Sequence[dict[str, Any]]) -> list[RunHandle]:
-        """Start one run for each set of params, in one pipeline; handles come in the same order."""
+        """Start one run for each set of params, in one pipeline; handles come in the same order.
+
+        Raises:
+            TypeError: a root lacks a required parameter, or no root knows a given one; nothing was started.
+            CodecError: a param cannot become a message; nothing was started.
+            ConfigError: the config file is missing or broken; nothing was started.
+            UnavailableError: no server, as with `submit`; if it went away meanwhile, some runs may have been started.
+        """
         from tm.wiring import default_client
 
         return default_client().submit_many(self, params)

@@ -162,6 +162,9 @@ def task(
             calls it; nothing waits for it, and what it raises fails nothing.
         on_failure: the same after it has failed for good, timed out, was quarantined, or was cancelled while it ran.
         on_retry: the same after an attempt that another one follows.
+
+    Raises:
+        DefinitionError: an async function, a name that is no identifier, or a number that is not allowed.
     """
 
     def wrap(inner: Callable[P, R]) -> Task[P, R]:

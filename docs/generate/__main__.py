@@ -9,13 +9,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from docs.generate import cli, configuration, json_page
+from docs.generate import cli, configuration, json_page, python_api
 
 FOLDER = Path(__file__).parents[1] / "reference"
 PAGES = {
     "cli.md": cli.render,
     "configuration.md": configuration.render,
     "json.md": json_page.render,
+    "python-api.md": python_api.render,
 }
 
 

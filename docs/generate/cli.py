@@ -24,7 +24,8 @@ SHARED = {"--json", "--jsonl", "--help"}
 INTRO = """
 All commands, options and exit codes, as `--help` has them. What may follow a word is written so: `[OPTIONS]` can be
 left out, `RUN...` can be given several times, `GRAPH|FILE` is one or the other. The [settings](configuration.md) are
-environment variables; what `--json` prints is on [a page of its own](json.md).
+environment variables; what `--json` prints is on [a page of its own](json.md); the
+[how-to pages](../README.md#how-to) show commands at work.
 """
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+import tm
+import tm.cron
+import tm.testing
 from docs.generate import __main__ as generate
 from docs.generate import pages
 from docs.generate.documents import DOCUMENTS
 from docs.generate.json_page import SAMPLES
 from docs.generate.judge import problems
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(generate.PAGES)
@@ -103,3 +111,49 @@ def test_text_of_the_code_is_no_markup_by_accident() -> None:
     assert pages.prose("*/5 <x> [y] `a*b` --dry-run") == r"\*/5 \<x> \[y\] `a*b` `--dry-run`"
     assert pages.prose("TM_URL, docs/cron.md") == ("[`TM_URL`](configuration.md#tm_url), [docs/cron.md](../cron.md)")
     assert pages.table(["a"], [["x|y\nz"]]) == "| a |\n| --- |\n| x\\|y z |"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages_there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert {name for name in pages_there - {"README.md"} if f"({name})" not in index} == set()
+
+
+def test_every_link_between_documents_leads_to_a_file() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a git repository: which files are ours is not known")
+    broken = [
+        f"{name}: {target}"
+        for name in listed.stdout.splitlines()
+        if (ROOT / name).exists()
+        for target in re.findall(
+            r"\]\(([^)\s#]+)", re.sub(r"^```.*?^```$", "", (ROOT / name).read_text(), flags=re.DOTALL | re.MULTILINE)
+        )
+        if not re.match(r"[a-z]+:", target) and not ((ROOT / name).parent / target).exists()
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("module", [tm, tm.cron, tm.testing])
+def test_the_page_has_every_public_name(module: ModuleType) -> None:
+    text = (generate.FOLDER / "python-api.md").read_text()
+    for name in module.__all__:
+        assert name.startswith("_") or f"[`{name}`](#" in text
+
+
+def test_every_function_of_the_api_says_what_its_arguments_are() -> None:
+    """Where there is more than one; a docstring of one sentence may say it all."""
+    for module in (tm, tm.cron, tm.testing):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if inspect.isfunction(thing):
+                text = inspect.getdoc(thing) or ""
+                missing = [each for each in inspect.signature(thing).parameters if each not in text]
+                assert not missing, f"{module.__name__}.{name} does not say what {', '.join(missing)} is"

@@ -26,12 +26,12 @@ class FakeClock:
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Let this much time pass, at once."""
+        """Let this many seconds pass, at once."""
         self.slept.append(seconds)
         self.advance(seconds)
 
     def advance(self, seconds: float) -> None:
-        """Go forward without anybody having slept."""
+        """Go forward by so many seconds without anybody having slept."""
         self._now += timedelta(seconds=seconds)
 
 

@@ -31,7 +31,7 @@ class RemoteError(Exception):
 class TaskResult:
     """One task of a run that has ended."""
 
-    name: str
+    name: str  #: of the task
     state: TaskState  #: equal to its text: `run["load"].state == "success"`
     attempts: int = 0  #: that were made; 0 for a task that never ran
     value: Any = None  #: what it returned
@@ -58,13 +58,13 @@ class TaskResult:
 class RunResult:
     """A run that has ended."""
 
-    id: str
-    graph: str
+    id: str  #: of the run
+    graph: str  #: name of the graph
     state: RunState  #: equal to its text: `run.state == "failed"`
     tasks: Mapping[str, TaskResult]  #: by name, in topological order
     value: Any = None  #: of the last task, if it succeeded
-    tick: datetime | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    tick: datetime | None = None  #: the instant the run was for, in UTC
+    params: Mapping[str, Any] = field(default_factory=dict)  #: what the run was started with
     order: tuple[str, ...] = ()  #: names of tasks, once for each attempt, as they began; in process only
     output: str = ""  #: what the services said meanwhile; of an `EmbeddedStack` only
 
