@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from tests.waiting import wait_for
-from tm_worker.channel import ExecutorEnd, SupervisorEnd, pack
 from tm_worker.nursery import Born, Died, Failed, Nursery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tm_worker.channel import ExecutorEnd, SupervisorEnd
     from tm_worker.nursery import News
 
 
@@ -32,23 +32,23 @@ def obedient(end: ExecutorEnd) -> None:
                 same_group = os.getpgid(0) == os.getpid()
                 ignores = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
                 default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-                end.send(pack([os.getpid(), os.getppid(), same_group, ignores, default]))
+                end.send([os.getpid(), os.getppid(), same_group, ignores, default])
             case ["exit", code]:
                 os._exit(code)
             case ["fork"]:
                 if (pid := os.fork()) == 0:
                     time.sleep(600)
                     os._exit(0)
-                end.send(pack([pid]))
+                end.send([pid])
             case ["echo", data]:
-                end.send(pack([data]))
+                end.send([data])
             case ["hog"]:
                 memory = bytearray(64 << 20)
-                end.send(pack([len(memory)]))
+                end.send([len(memory)])
             case ["descriptors"]:
-                end.send(pack([sorted(int(each.name) for each in Path("/proc/self/fd").iterdir())]))
+                end.send([sorted(int(each.name) for each in Path("/proc/self/fd").iterdir())])
             case ["stdin"]:
-                end.send(pack([os.read(0, 10)]))
+                end.send([os.read(0, 10)])
 
 
 class Watched:

@@ -10,6 +10,7 @@ Messages in claims and reports are bytes and stay so: a supervisor hands them on
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -31,6 +32,8 @@ PACKET = 1 << 15
 _IN_THE_STREAM = b"\xc1"  # no msgpack begins so
 #: bytes; a few milliseconds of small claims fit
 _ROOM = 1 << 19
+#: bytes; what a system lets a stream hold, so that a large message goes in at once and nobody is woken up for its rest
+_LARGE = 1 << 20
 
 
 class BrokenFrameError(Exception):
@@ -57,6 +60,10 @@ def packets() -> tuple[socket.socket, socket.socket] | None:
         return None
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
     return ours, theirs
+
+
+# what comes in, one for all: a buffer that is made anew for every message is memory mapped anew
+_arrivals = memoryview(bytearray(1 << 19))
 
 
 def _unpack(body: bytes | bytearray | memoryview) -> list[Any]:
@@ -87,6 +94,7 @@ class SupervisorEnd:
 
     def __init__(self, sock: socket.socket, claims: tuple[socket.socket, socket.socket] | None = None) -> None:
         sock.setblocking(False)
+        _widen(sock)
         self.sock = sock
         self._claims: socket.socket | None = None
         self._unread: socket.socket | None = None
@@ -116,7 +124,7 @@ class SupervisorEnd:
         """
         body = _pack(claim)
         if self._claims is None or len(body) > PACKET:
-            self.send(_LENGTH.pack(len(body)) + body)
+            self.send(_LENGTH.pack(len(body)), body)
             body, self._streamed = _IN_THE_STREAM, claim[0]
         if self._claims is not None:
             try:
@@ -142,21 +150,20 @@ class SupervisorEnd:
                 return found
             found.append(self._streamed if body == _IN_THE_STREAM else str(_unpack(body)[0]))
 
-    def send(self, frame: bytes) -> None:
-        """Send one packed frame, or keep what the socket does not take now.
+    def send(self, *parts: bytes) -> None:
+        """Send a packed frame, or keep what the socket does not take now.
 
         Raises:
             OSError: the executor is gone.
         """
-        if self._out:
-            self._out += frame
-            return
-        try:
-            sent = self.sock.send(frame)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(frame):
-            self._out += memoryview(frame)[sent:]
+        sent = 0
+        if not self._out:
+            with contextlib.suppress(BlockingIOError):
+                sent = self.sock.sendmsg(parts)
+        for part in parts:
+            if sent < len(part):
+                self._out += memoryview(part)[sent:]
+            sent = max(0, sent - len(part))
 
     def flush(self) -> None:
         """Go on with what `send` kept; OSError when the executor is gone."""
@@ -175,37 +182,30 @@ class SupervisorEnd:
         frames: list[list[Any]] = []
         while not self._broken:
             try:
-                data = self.sock.recv(_CHUNK)
+                size = self.sock.recv_into(_arrivals)
             except BlockingIOError:
                 return frames, False
             except ConnectionError:
                 return frames, True
-            if not data:
+            if not size:
                 return frames, True
-            self._in += data
             try:
-                self._cut(frames)
+                self._take(_arrivals[:size], frames)
             except BrokenFrameError:
                 self._broken = True
                 raise
-            if len(data) < _CHUNK:
+            if size < len(_arrivals):
                 return frames, False
         return frames, False
 
-    def _cut(self, frames: list[list[Any]]) -> None:
-        start, size = 0, len(self._in)
-        with memoryview(self._in) as view:
-            while size - start >= 4:
-                (length,) = _LENGTH.unpack_from(view, start)
-                if length > MAX_FRAME:
-                    raise BrokenFrameError(f"a frame of {length:,} bytes")
-                if size - start - 4 < length:
-                    break
-                with view[start + 4 : start + 4 + length] as body:
-                    frames.append(_unpack(body))
-                start += 4 + length
-        if start:
-            del self._in[:start]
+    def _take(self, data: memoryview, frames: list[list[Any]]) -> None:
+        if self._in:
+            self._in += data
+            with memoryview(self._in) as view:
+                used = _cut(view, frames)
+            del self._in[:used]
+        elif (used := _cut(data, frames)) < len(data):
+            self._in += data[used:]
 
     def close(self) -> None:
         """Close; the executor reads the end of what it listens to and exits when it is done."""
@@ -213,6 +213,27 @@ class SupervisorEnd:
         if self._claims is not None and self._unread is not None:
             self._claims.close()
             self._unread.close()
+
+
+def _widen(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGE)
+
+
+def _cut(data: memoryview, frames: list[list[Any]]) -> int:
+    """Add the frames that are complete; returns how many bytes they were."""
+    start, size = 0, len(data)
+    while size - start >= 4:
+        (length,) = _LENGTH.unpack_from(data, start)
+        if length > MAX_FRAME:
+            raise BrokenFrameError(f"a frame of {length:,} bytes")
+        end = start + 4 + length
+        if end > size:
+            break
+        with data[start + 4 : end] as body:
+            frames.append(_unpack(body))
+        start = end
+    return start
 
 
 class ExecutorEnd:
@@ -225,6 +246,7 @@ class ExecutorEnd:
 
     def __init__(self, sock: socket.socket, claims: socket.socket | None = None) -> None:
         sock.setblocking(True)
+        _widen(sock)
         self.sock, self._claims = sock, claims
         self._reader: IOBase | None = None
         self._packet = memoryview(bytearray(PACKET))
@@ -261,9 +283,16 @@ class ExecutorEnd:
             return None
         return None if len(body) < length else _unpack(body)
 
-    def send(self, frame: bytes) -> None:
-        """Send one packed frame; OSError when the supervisor is gone."""
-        self.sock.sendall(frame)
+    def send(self, fields: list[Any]) -> None:
+        """Send a report; OSError when the supervisor is gone."""
+        body = _pack(fields)
+        head = _LENGTH.pack(len(body))
+        if len(body) <= _CHUNK:
+            self.sock.sendall(head + body)
+        else:
+            sent = self.sock.sendmsg((head, body))
+            self.sock.sendall(head[sent:])  # as a rule both are sent
+            self.sock.sendall(memoryview(body)[max(0, sent - len(head)) :])
 
     def abandon(self) -> None:
         """Close in a forked child, whatever other threads were doing, so that it cannot be taken for the executor."""

@@ -25,7 +25,6 @@ from tm.errors import CodecError, Fail, Skip, TaskmasterError
 from tm.inprocess import arguments_for_root
 from tm.spill import fetch
 from tm_worker.callbacks import tell
-from tm_worker.channel import pack
 from tm_worker.faults import describe
 from tm_worker.memory import Gauge
 from tm_worker.nursery import has_children
@@ -89,7 +88,7 @@ class Executor:
                 self.capture.end()  # before the report: nobody must see a result whose lines are still to come
             leaving = spoiled or has_children() or self.gauge.too_large(microseconds // 1000)
             try:
-                self.channel.send(pack([job, token, *fields, microseconds, leaving]))
+                self.channel.send([job, token, *fields, microseconds, leaving])
             except ConnectionError:
                 return  # the supervisor is dead, and others will run this attempt
             if leaving:

@@ -264,6 +264,7 @@ def connect(url: str) -> Wire:
         socket_connect_timeout=3,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
+        socket_read_size=1 << 18,
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )
     return cast("Wire", client)
