@@ -48,6 +48,7 @@ def queues(ctx: click.Context) -> None:
 
 
 @queues.command(
+    short_help="Hand out nothing of a queue until it is resumed.",
     epilog="""\b
 Examples:
   tm queues pause gpu --reason "driver update"
@@ -55,11 +56,11 @@ Examples:
 
 \b
 Exit codes: 0 paused, 3 no such queue, 5 unreachable.
-"""
+""",
 )
 @click.argument("queue")
 @click.option("--reason", default="", metavar="TEXT", help="Why; `tm why` and `tm queues` tell it.")
-@click.option("--until", metavar="TIME", help="When it ends by itself: a time, or a duration from now.")
+@click.option("--until", metavar="TIME|DURATION", help="When it ends by itself; a duration is from now.")
 @pass_face
 def pause(face: Face, queue: str, reason: str, until: str | None) -> None:
     """Hand out nothing of QUEUE until it is resumed; what runs goes on, what comes waits.
@@ -85,13 +86,14 @@ def pause(face: Face, queue: str, reason: str, until: str | None) -> None:
 
 
 @queues.command(
+    short_help="Hand out the work of a queue again.",
     epilog="""\b
 Examples:
   tm queues resume gpu
 
 \b
 Exit codes: 0 resumed, 3 no such queue, 4 it is not paused, 5 unreachable.
-"""
+""",
 )
 @click.argument("queue")
 @pass_face
@@ -112,6 +114,7 @@ def resume(face: Face, queue: str) -> None:
 
 
 @queues.command(
+    short_help="Cancel the runs of what waits in a queue.",
     epilog="""\b
 Examples:
   tm queues purge gpu --dry-run         # which runs would end
@@ -120,7 +123,7 @@ Examples:
 
 \b
 Exit codes: 0 done, 2 nobody to ask and no -y, 3 no such queue, 5 unreachable.
-"""
+""",
 )
 @click.argument("queue")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")

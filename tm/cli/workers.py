@@ -56,6 +56,7 @@ def workers(ctx: click.Context, everybody: bool, more: bool) -> None:
 
 
 @workers.command(
+    short_help="Have a worker finish what it has, and end.",
     epilog="""\b
 Examples:
   tm workers drain box.4711             # one worker; the beginning of its name will do
@@ -65,7 +66,7 @@ Examples:
 \b
 Exit codes: 0 told (with --wait: they have ended), 2 usage, 3 no such worker, 4 one was lost before it had ended,
 5 unreachable, 124 --timeout has passed.
-"""
+""",
 )
 @click.argument("worker", required=False)
 @click.option("--all", "everybody", is_flag=True, help="All workers that live now.")
