@@ -159,7 +159,7 @@ def describe_exit(code: int) -> str:
     return f"exit code {code}"
 
 
-_WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+_WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
 
 
 class Signals:

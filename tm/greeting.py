@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def greeting(graphs: Sequence[Graph], scheduled: Sequence[Graph], settings: Settings, now: datetime) -> list[str]:
-    """Where the stack runs, each graph with its schedule and next tick, and how to end it."""
+    """Where the stack runs, and each graph with its schedule and next tick."""
     where = redact(settings.url) if settings.url else f"{_near(settings.home)} (embedded server)"
     counts = f"{_count(len(graphs), 'graph')}, {_count(settings.processes, 'executor')}"
     rows = [
@@ -28,8 +28,12 @@ def greeting(graphs: Sequence[Graph], scheduled: Sequence[Graph], settings: Sett
     return [
         f"taskmaster {__version__}  {counts}, {where}",
         *(f"  {name:<{names}}  {schedule:<{schedules}}  {tick}".rstrip() for name, schedule, tick in rows),
-        f"Ctrl-C waits for running {'graphs' if settings.url is None else 'tasks'}",
     ]
+
+
+def ready(*, shared: bool) -> str:
+    """What is said once schedules count and commands know the graphs."""
+    return f"up; Ctrl-C waits for running {'tasks' if shared else 'graphs'}"
 
 
 def schedule_of(graph: Graph, settings: Settings, now: datetime, *, active: bool = True) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING, Protocol
 
 from tm import children, logs
-from tm.greeting import farewell, greeting
+from tm.greeting import farewell, greeting, ready
 from tm.store.keys import Keys
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 #: seconds; `timeout` and its like signal a process and its group: nobody presses Ctrl-C twice so fast
 SAME_PRESS = 0.02
 STOP = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+#: what our scheduler sends us once others can find the graphs: it leads and has announced them, or stands by
+READY = signal.SIGUSR1
 
 
 class Output(Protocol):
@@ -127,6 +130,8 @@ class Stack:
         self._worker = Service("worker", self._work)
         self._front: int | None = None
         self._interrupted = False
+        self._is_up = False
+        self._pid = os.getpid()
         self._exit_code = 0
         self._patience_ends: float | None = None
         self._server_check_at: float | None = None
@@ -192,8 +197,12 @@ class Stack:
         manual = [graph for graph in self.graphs if graph.is_manual]
         self._prepare_service()
         serve = importlib.import_module("tm_scheduler.service").serve
-        code: int = serve([*self.scheduled, *manual], self._quiet())
+        code: int = serve([*self.scheduled, *manual], self._quiet(), ready=self._tell_parent)
         return code
+
+    def _tell_parent(self) -> None:
+        if os.getppid() == self._pid:
+            children.kill(self._pid, READY)
 
     def _beside_scheduler(self, settings: Settings) -> Settings:
         """The worker's settings: it is watched on the port after the scheduler's."""
@@ -236,6 +245,11 @@ class Stack:
     def _hear(self, number: int) -> None:
         """One signal: a child has changed, or somebody wants an end of it."""
         if number == signal.SIGCHLD:
+            return
+        if number == READY:
+            if not self._is_up and self._phase is Phase.UP and self._front is None and not self.quiet:
+                self._say(ready(shared=self.settings.url is not None))
+            self._is_up = True
             return
         if self._interrupted:
             self._phase, self._exit_code = Phase.GONE, 130
