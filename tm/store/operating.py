@@ -1,4 +1,4 @@
-"""What people do to queues and workers: pause, resume, purge, drain. Each call may be repeated."""
+"""What people do to graphs, queues and workers: pause, resume, purge, drain. Each call may be repeated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tm.store.functions import Library
     from tm.store.keys import Keys
-    from tm.store.records import QueuePause
+    from tm.store.records import Pause, QueuePause
 
 #: attempts that one call ends at most; about 2 ms of the server's time
 _AT_ONCE = 200
@@ -32,14 +32,40 @@ class Operating:
     _redis: Any
     _library: Library
 
+    def _do(self, name: str, *args: Any) -> Any:
+        return self._library.call(self.client, name, self.prefix, *args)
+
+    # Graphs -----------------------------------------------------------------------------------------------------------
+
+    def pause(self, graph: str, *, by: str, reason: str = "", until_ms: int | None = None) -> bool:
+        """Make no more ticks of a graph ("" for all); False when it was paused, which now has this reason and end."""
+        return bool(self._do("pause", graph, by, reason, "" if until_ms is None else until_ms))
+
+    def resume(self, graph: str, *, by: str, catch_up: str = "") -> int:
+        """End pauses; returns how many, or -1 when the graph is paused only as one of all."""
+        return int(self._do("resume", graph, by, catch_up))
+
+    def settle(self, pause: Pause) -> bool:
+        """Forget a pause whose missed ticks have been dealt with."""
+        return bool(self._do("settle", pause.graph, pause.packed))
+
+    def pauses(self) -> dict[str, Pause]:
+        """By graph ("" for all): those in force, and those that ended and have not been settled."""
+        stored = self._redis.hgetall(self.keys.paused)
+        return {
+            packing.text(graph): packing.pause(packing.text(graph), packed) for graph, packed in sorted(stored.items())
+        }
+
+    # Queues -----------------------------------------------------------------------------------------------------------
+
     def pause_queue(self, queue: str, *, by: str, reason: str = "", until_ms: int | None = None) -> bool:
         """Hand out nothing of a queue; False when it was paused, which now has this reason and end."""
         until = "" if until_ms is None else until_ms
-        return bool(self._library.call(self.client, "pause_queue", self.prefix, queue, by, reason, until))
+        return bool(self._do("pause_queue", queue, by, reason, until))
 
     def resume_queue(self, queue: str) -> bool:
         """End the pause of a queue; False when it had none."""
-        return bool(self._library.call(self.client, "resume_queue", self.prefix, queue))
+        return bool(self._do("resume_queue", queue))
 
     def queue_pauses(self, now_ms: int) -> dict[str, QueuePause]:
         """The pauses in force, by queue."""
@@ -54,7 +80,7 @@ class Operating:
         upto, attempts, runs = b"", None, list[str]()
         while True:
             args = (queue, reason, limit, upto)
-            upto, waited, looked_at, *more = self._library.call(self.client, "purge_queue", self.prefix, *args)
+            upto, waited, looked_at, *more = self._do("purge_queue", *args)
             attempts = int(waited) if attempts is None else attempts
             runs += map(packing.text, more)
             if not looked_at:
@@ -67,6 +93,8 @@ class Operating:
             yield from map(packing.text, page)
             first += len(page)
 
+    # Workers ----------------------------------------------------------------------------------------------------------
+
     def drain_workers(self, workers: Sequence[str], *, by: str, limit: float | None = None) -> list[str]:
         """Ask workers to finish what they have, and to end; returns those that are there.
 
@@ -78,5 +106,5 @@ class Operating:
             limit: seconds after which they give back what still runs; None: they wait for it.
         """
         limit_ms = "" if limit is None else round(limit * 1000)
-        found = self._library.call(self.client, "drain_workers", self.prefix, by, limit_ms, *workers)
+        found = self._do("drain_workers", by, limit_ms, *workers)
         return [packing.text(worker) for worker in found]

@@ -28,7 +28,6 @@ from tm.store.records import (
     Grant,
     Leadership,
     NewRun,
-    Pause,
     Report,
     RetryRun,
     TickAnswer,
@@ -394,25 +393,6 @@ class Store(Reading, Looking, Operating):
         """
         answer, was = self._call("mark", run, node, state.value, by, reason)
         return answer == 1, packing.text(was)
-
-    def pause(self, graph: str, *, by: str, reason: str = "", until_ms: int | None = None) -> bool:
-        """Make no more ticks of a graph ("" for all); False when it was paused, which now has this reason and end."""
-        return bool(self._call("pause", graph, by, reason, "" if until_ms is None else until_ms))
-
-    def resume(self, graph: str, *, by: str, catch_up: str = "") -> int:
-        """End pauses; returns how many, or -1 when the graph is paused only as one of all."""
-        return int(self._call("resume", graph, by, catch_up))
-
-    def settle(self, pause: Pause) -> bool:
-        """Forget a pause whose missed ticks have been dealt with."""
-        return bool(self._call("settle", pause.graph, pause.packed))
-
-    def pauses(self) -> dict[str, Pause]:
-        """By graph ("" for all): those in force, and those that ended and have not been settled."""
-        stored = self._redis.hgetall(self.keys.paused)
-        return {
-            packing.text(graph): packing.pause(packing.text(graph), packed) for graph, packed in sorted(stored.items())
-        }
 
     # History --------------------------------------------------------------------------------------------------------
 
