@@ -132,7 +132,8 @@ def _meaning(option: click.Option) -> str:
     if option.required:
         said += " Has to be given."
     if option.show_default is True:
-        said += f" By default {option.default}."
+        default = option.opts[0] if option.default is True else option.default
+        said += f" By default {default}."
     return said
 
 

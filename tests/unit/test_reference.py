@@ -141,6 +141,15 @@ def test_every_link_between_documents_leads_to_a_file() -> None:
     assert broken == []
 
 
+def test_every_command_has_examples_and_exit_codes_on_its_page() -> None:
+    text = (generate.FOLDER / "cli.md").read_text().partition("\n## tm\n")[2]
+    sections = re.split(r"^#{3,4} (.+)$", text, flags=re.MULTILINE)[1:]
+    named = dict(zip(sections[::2], sections[1::2], strict=True))
+    groups = {name.rpartition(" ")[0] for name in named} - {"tm", ""}
+    assert {name for name, section in named.items() if "\nExamples:\n\n```bash\n" not in section} == set()
+    assert {name for name, section in named.items() if "\nExit codes: " not in section} <= groups
+
+
 @pytest.mark.parametrize("module", [tm, tm.cron, tm.testing])
 def test_the_page_has_every_public_name(module: ModuleType) -> None:
     text = (generate.FOLDER / "python-api.md").read_text()

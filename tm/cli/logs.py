@@ -51,7 +51,7 @@ Exit codes: 0 found (also if nothing was printed), 3 no such run, task or attemp
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until it has ended or Ctrl-C.")
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Only attempt N.")
 @click.option("-n", "--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines of what is there.")
-@click.option("--since", metavar="WHEN", help="Only lines since then: 10m ago, or a time.")
+@click.option("--since", metavar="TIME|DURATION", help="Only lines since then; a duration is so long ago.")
 @click.option(
     "--level", type=click.Choice(list(LEVELS)), help="Only lines of this level or above; stderr counts as warning."
 )

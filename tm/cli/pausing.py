@@ -30,7 +30,7 @@ Exit codes: 0 paused, 3 no such graph, 5 unreachable.
 @click.argument("graph", required=False)
 @click.option("--all", "everything", is_flag=True, help="All graphs, those yet to come included.")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is in the record of every tick that is missed.")
-@click.option("--until", metavar="TIME", help="When it ends by itself: a time, or a duration from now.")
+@click.option("--until", metavar="TIME|DURATION", help="When it ends by itself; a duration is from now.")
 @pass_face
 def pause(face: Face, graph: str | None, everything: bool, reason: str, until: str | None) -> None:
     """Make no ticks of GRAPH until it is resumed; open runs go on.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tm.cli.face import Face, pass_face
-from tm.cli.options import params_of, when
+from tm.cli.options import DURATION, params_of, when
 from tm.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ or --only lacks a parent; 5 no server, 7 cancelled, 124 --timeout has passed, 13
     "--only", metavar="TASK", multiple=True, help="TASK and nothing else; what its parents send is given by -p."
 )
 @click.option("--wait/--detach", default=True, show_default=True, help="Watch the run, or only start it.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop watching after so long.")
+@click.option("--timeout", type=DURATION, metavar="DURATION", help="Stop watching after so long: 90, 10s, 5m.")
 @click.option("--processes", type=click.IntRange(1, 1024), help="Of a stack of its own (TM_PROCESSES).")
 @pass_face
 def run(

@@ -38,7 +38,7 @@ Exit codes: 0 ended as asked, 2 bad file or setting.
     "--processes",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Tasks to run at the same time (TM_PROCESSES; by default the number of CPUs).",
+    help="Tasks to run at the same time (TM_PROCESSES; by default one for each CPU, at least 2).",
 )
 @click.option("--url", metavar="URL", help="The server (TM_URL; by default the one running in .tm).")
 @click.option("--burst", is_flag=True, help="End when all queues are empty and nothing is running.")
@@ -53,10 +53,14 @@ Exit codes: 0 ended as asked, 2 bad file or setting.
     "--memory-limit", metavar="MIB", help="Kill an attempt that takes more, with all it started (TM_MEMORY_LIMIT)."
 )
 @click.option(
-    "--drain-timeout", "drain", type=float, metavar="S", help="Seconds running tasks get after SIGTERM (TM_DRAIN, 30)."
+    "--drain-timeout",
+    "drain",
+    type=float,
+    metavar="SECONDS",
+    help="Seconds running tasks get after SIGTERM (TM_DRAIN, 30).",
 )
 @click.option(
-    "--lease", type=float, metavar="S", help="Seconds without heartbeat until others take over (TM_LEASE, 30)."
+    "--lease", type=float, metavar="SECONDS", help="Seconds without heartbeat until others take over (TM_LEASE, 30)."
 )
 @click.option(
     "--metrics-port",
