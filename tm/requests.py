@@ -49,13 +49,14 @@ def known(client: Client, graph: str) -> dict[str, Any]:
         NotFoundError: none of them knows it; names those they know.
     """
     with reaching(client.where):
-        graphs = client.store.graphs()
-    if graph not in graphs:
-        there = ", ".join(sorted(graphs)[:10]) or "none"
+        found = client.store.graph(graph)
+        others = client.store.graphs() if found is None else {}
+    if found is None:
+        there = ", ".join(sorted(others)[:10]) or "none"
         raise NotFoundError(
-            f"no scheduler has announced a graph {graph!r}; {hint(graph, graphs, f'known are {there}')}"
+            f"no scheduler has announced a graph {graph!r}; {hint(graph, others, f'known are {there}')}"
         )
-    return graphs[graph]
+    return found
 
 
 def check_params(graph: str, info: Mapping[str, Any], params: Mapping[str, Any]) -> None:

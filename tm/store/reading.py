@@ -41,6 +41,11 @@ class Reading:
         known = self._redis.hgetall(self.keys.graphs)
         return {packing.text(name): msgpack.unpackb(info) for name, info in sorted(known.items())}
 
+    def graph(self, name: str) -> dict[str, Any] | None:
+        """What the schedulers said of one graph; None when they know of none."""
+        info = self._redis.hget(self.keys.graphs, name)
+        return None if info is None else msgpack.unpackb(info)
+
     def plan(self, version: str) -> Plan | None:
         """The plan of a version; None when the server does not know it."""
         stored = self._redis.hgetall(self.keys.plan(version))
