@@ -17,7 +17,8 @@ from redis.exceptions import DataError, ResponseError
 #: seconds for which a connection is taken to be open still; one that was closed later is replaced without an error
 FRESH = 0.2
 
-_FUNCTIONS = frozenset({"FCALL", "FCALL_RO"})
+#: functions, and what redis-py would hand on as it comes
+_PLAIN = frozenset({"FCALL", "FCALL_RO", "HGET"})
 
 
 class LeanRedis(redis.Redis):
@@ -30,7 +31,7 @@ class LeanRedis(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """One command and its answer."""
-        if args[0] not in _FUNCTIONS or options:
+        if args[0] not in _PLAIN or options:
             self._put_back()
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         try:

@@ -115,7 +115,7 @@ class Reading:
 
     def state(self, run: str) -> RunState | None:
         """The state of a run alone."""
-        state = self._redis.hget(self.keys.run(run), "state")
+        state = self._redis.execute_command("HGET", self.keys.run(run), "state")  # a plain one: see tm.store.lean
         return None if state is None else RunState(packing.text(state))
 
     def states(self, runs: Sequence[str]) -> dict[str, RunState]:
