@@ -215,6 +215,8 @@ def test_a_server_that_is_gone_makes_services_unready_but_not_unhealthy(place):
         assert "the server is away" in service.reasons()[0]
         ups = [value for (name, *_), value in service.metrics().items() if name.endswith("server_up")]
         assert ups == [0]
+        # an outage so short that its loop has made no call meanwhile is none that it comes back from
+        wait_for(lambda service=service: "away" in service.log.read_text(), "its loop to notice as well", 20)
     place.server.start()
     for service in services:
         wait_for(service.is_ready, "both to be ready again", 30)

@@ -752,6 +752,9 @@ class FakeEvents:
     def ack(self, upto):
         pass
 
+    def plan(self, _):
+        return None
+
     def events(self, *_):
         return self.entries
 
