@@ -21,9 +21,10 @@ from tm.waiting import reaching
 from tm.words import Words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import tzinfo
 
+    from tm.events import Event
     from tm.history import History, RunRow
     from tm.lookup import Lookup
     from tm.records import Plan
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tm.store.records import Pause
     from tm.store.store import Store
 
-#: runs and events of which something is read at most
+#: events that are read in one call, and runs whose names are kept in mind
 MOST_RUNS = 10_000
 #: queued and running tasks of a run whose place or lease is asked for; with more, the first ones stand for them
 MOST_TASKS = 10
@@ -128,9 +129,8 @@ class Insight:
         behind = {task.name for task in run.tasks if task.state is TaskState.QUEUED and runinfo.lacks_last(task)}
         if not behind or self._store is None:
             return run
-        with reaching(self._lookup.where):
-            events = [event for _, event in self._store.events(count=MOST_RUNS)]
-        return runinfo.with_ended(run, [each for each in events if isinstance(each, AttemptEnded)], behind)
+        events = [event for _, event in self._unfiled() if isinstance(event, AttemptEnded)]
+        return runinfo.with_ended(run, events, behind)
 
     def task(self, run: RunInfo, plan: Plan | None, name: str) -> TaskInfo:
         """A task of a run.
@@ -196,22 +196,32 @@ class Insight:
             if run is not None:
                 rows = [row for row in [_row(history, run)] if row is not None]
             else:
-                rows = [row for row in history.runs(graph, limit=limit or MOST_RUNS) if _touches(row, since)]
+                rows = history.touched(graph, since=since, most=limit)
+            graphs = {row.id: row.graph for row in rows}
             for row in rows:
-                details = of_details(
-                    row.graph, history.task_runs(row.id), history.attempts(row.id), history.marks(row.id)
-                )
-                notices = of_notices(row.graph, history.notices(row.id))
-                found |= {each.key: each for each in (*of_run_row(row), *details, *notices)}
-        if self._store is not None:
-            with reaching(self._lookup.where):
-                entries = self._store.events(count=MOST_RUNS)
-            fresh = [self.named(each) for stream_id, event in entries for each in from_event(stream_id, event)]
+                found |= {each.key: each for each in of_run_row(row)}
+            for each in history.details([*graphs]):
+                name = graphs[each.run]
+                told = (*of_details(name, each.tasks, each.attempts, each.marks), *of_notices(name, each.notices))
+                found |= {one.key: one for one in told if since is None or one.at >= since}
+        for stream_id, event in self._unfiled():
+            fresh = [self.named(each) for each in from_event(stream_id, event)]
             found |= {each.key: each for each in fresh if self.concerns(each, run, graph)}
-        told = sorted(
+        past = sorted(
             (each for each in found.values() if since is None or each.at >= since), key=lambda each: each.order
         )
-        return told if limit is None else told[-limit:]
+        return past if limit is None else past[-limit:]
+
+    def _unfiled(self) -> Iterator[tuple[str, Event]]:
+        """The events that history has not been told of yet, oldest first."""
+        last = "0-0"
+        while self._store is not None:
+            with reaching(self._lookup.where):
+                entries = self._store.events(last, MOST_RUNS)
+            yield from entries
+            if len(entries) < MOST_RUNS:
+                return
+            last = entries[-1][0]
 
     def concerns(self, happening: Happening, run: str | None, graph: str | None) -> bool:
         """Whether it is of this run, or of this graph; None stands for any."""
@@ -328,10 +338,6 @@ def _row(history: History, run: str) -> RunRow | None:
     except NotFoundError:
         return None
     return row if row.id == run else None
-
-
-def _touches(row: RunRow, since: datetime | None) -> bool:
-    return since is None or row.ended is None or row.ended >= since
 
 
 def pause_of(pauses: Mapping[str, Pause], graph: str, now_ms: int) -> Pause | None:

@@ -247,8 +247,11 @@ def test_tables_of_version_4_are_brought_up_to_date(history: History, path: Path
 def test_tables_of_version_5_are_brought_up_to_date(history: History, path: Path) -> None:
     history.record([("1-0", created())], source="a")
     history.close()
-    sql(path, UNDEFINED, "UPDATE meta SET value = '5' WHERE key = 'schema'")
+    drops = (UNDEFINED, "DROP INDEX runs_ended", "DROP INDEX notices_at")
+    sql(path, *drops, "UPDATE meta SET value = '5' WHERE key = 'schema'")
     [version] = history.undefined()
+    made = sql(path, "SELECT name FROM sqlite_master WHERE name IN ('runs_ended', 'notices_at') ORDER BY name")
+    assert made == [("notices_at",), ("runs_ended",)]
     assert version == history.run("etl-1").version
     assert history.plan(version) is None, "nobody has told yet"
     plan = Plan(graph="etl", version=version, tasks=(TaskPlan(name="load"),))

@@ -51,7 +51,7 @@ Exit codes: 0, 3 no such run or graph, 5 unreachable, 130 interrupted.
     "--from",
     "start",
     metavar="ID",
-    help="What came after the event of this id (of the newest 10,000 runs); one may come twice.",
+    help="What came after the event of this id; one may come twice.",
 )
 @click.option(
     "-n", "--limit", type=click.IntRange(0, 10_000), help="The newest so many of the past (20; with --from all)."
@@ -143,6 +143,7 @@ def _following(
     insight: Insight, lookup: Lookup, position: Position, told: list[Happening], wanted: dict[str, str | None]
 ) -> Iterator[Happening]:
     """What happens after a position; what history took before it could be read is fetched from there."""
+    from tm.clock import from_ms
     from tm.happenings import from_event
     from tm.waiting import reaching
 
@@ -150,7 +151,8 @@ def _following(
     assert store is not None  # noqa: S101 - for the type checker: there is a position
     known = dict.fromkeys(each.key for each in told)
     reached = time.monotonic()
-    last = told[-1].at if told else None
+    with reaching(lookup.where):
+        last = told[-1].at if told else from_ms(store.server_ms())
     while True:
         try:
             with reaching(lookup.where):

@@ -11,13 +11,23 @@ from typing import TYPE_CHECKING, Any
 from tm.clock import from_ms, to_ms
 from tm.errors import NotFoundError
 from tm.history import plans
-from tm.history.records import AttemptRow, GraphRow, MarkRow, NoticeRow, RunDetail, RunRow, TaskRunRow, VersionRow
+from tm.history.records import (
+    AttemptRow,
+    Details,
+    GraphRow,
+    MarkRow,
+    NoticeRow,
+    RunDetail,
+    RunRow,
+    TaskRunRow,
+    VersionRow,
+)
 from tm.ids import is_retry_id
 from tm.loglines import Chunk
 from tm.states import Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from tm.records import Plan
@@ -97,80 +107,70 @@ class Queries:
 
     def task_runs(self, run: str) -> list[TaskRunRow]:
         """The tasks of a run (exact id) of which something is known, in the order of the graph."""
-        query = "SELECT * FROM task_runs WHERE run = :run ORDER BY node"
-        return [
-            TaskRunRow(
-                run=row.run,
-                node=row.node,
-                task=row.task,
-                state=TaskState(row.state),
-                reason=row.reason,
-                attempts=row.attempts,
-                started=_at(row.started),
-                ended=_at(row.ended),
-            )
-            for row in self._all(query, run=run)
-        ]
+        return [_task_run(row) for row in self._all("SELECT * FROM task_runs WHERE run = :run ORDER BY node", run=run)]
 
     def attempts(self, run: str, task: str | None = None) -> list[AttemptRow]:
         """The attempts of a run (exact id), or of one task of it, in the order in which they ended."""
         query, values = "SELECT * FROM attempts WHERE run = :run", {"run": run}
         if task is not None:
             query, values = f"{query} AND task = :task", {"run": run, "task": task}
-        return [
-            AttemptRow(
-                run=row.run,
-                node=row.node,
-                task=row.task,
-                number=row.number,
-                outcome=Outcome(row.outcome),
-                worker=row.worker,
-                claimed=_at(row.claimed),
-                ended=from_ms(row.ended),
-                ms=row.ms,
-                error_type=row.error_type,
-                message=row.message,
-                traceback=row.traceback,
-                signal=row.signal,
-                exit_code=row.exit_code,
-                max_rss=row.max_rss,
-                due=_at(row.due),
-            )
-            for row in self._all(f"{query} ORDER BY ended, node, number", **values)
-        ]
+        return [_attempt(row) for row in self._all(f"{query} ORDER BY ended, node, number", **values)]
 
     def marks(self, run: str) -> list[MarkRow]:
         """What people said of the tasks of a run (exact id), oldest first."""
         query = "SELECT * FROM marks WHERE run = :run ORDER BY at, event"
-        return [
-            MarkRow(
-                run=row.run,
-                task=row.task,
-                was=TaskState(row.was),
-                state=TaskState(row.state),
-                by=row.who,
-                reason=row.reason,
-                at=from_ms(row.at),
-            )
-            for row in self._all(query, run=run)
-        ]
+        return [_mark(row) for row in self._all(query, run=run)]
 
     def notices(self, run: str) -> list[NoticeRow]:
         """Who was told of a run (exact id) and how that went, oldest first."""
         query = "SELECT * FROM notices WHERE run = :run ORDER BY at, event"
-        return [
-            NoticeRow(
-                run=row.run,
-                kind=row.kind,
-                task=row.task,
-                what=row.what,
-                outcome=row.outcome,
-                message=row.message,
-                traceback=row.traceback,
-                at=from_ms(row.at),
-            )
-            for row in self._all(query, run=run)
-        ]
+        return [_notice(row) for row in self._all(query, run=run)]
+
+    def touched(
+        self, graph: str | None = None, *, since: datetime | None = None, most: int | None = None
+    ) -> list[RunRow]:
+        """The runs that something happened to, as far as history was told of it.
+
+        Args:
+            graph: of this graph only.
+            since: all to which something happened from then on.
+            most: those that the newest so many changes of all are among.
+        """
+        values: dict[str, Any] = {} if graph is None else {"graph": graph}
+        of_it = " AND graph = :graph" if values else ""
+        told = "SELECT run FROM notices JOIN runs ON runs.id = notices.run WHERE"  # told after its run had ended, too
+        if since is not None:
+            values["since"] = to_ms(since)
+            wanted = ["ended >= :since", f"id IN ({told} at >= :since{of_it})"]
+        elif most is not None:
+            # whatever ended later than a run has had a newer change than all of that run
+            values["most"] = most
+            last = f"SELECT id FROM runs WHERE ended IS NOT NULL{of_it} ORDER BY ended DESC LIMIT :most"  # noqa: S608
+            newest = f"{told} at IS NOT NULL{of_it} ORDER BY at DESC LIMIT :most"
+            wanted = [f"id IN (SELECT id FROM ({last}) AS a)", f"id IN (SELECT run FROM ({newest}) AS b)"]  # noqa: S608
+        else:
+            wanted = ["ended IS NOT NULL"]
+        found: dict[str, RunRow] = {}
+        for each in (*wanted, "ended IS NULL"):
+            query = f"SELECT {_LISTED} FROM runs WHERE {each}{of_it}"  # noqa: S608 - our words
+            found |= {row.id: RunRow(**_run(row)) for row in self._all(query, **values)}
+        return list(found.values())
+
+    def details(self, ids: Sequence[str]) -> Iterator[Details]:
+        """What is known of these runs (exact ids) besides the runs themselves; some hundreds in one query each."""
+        for first in range(0, len(ids), 500):
+            values = {f"id{number}": run for number, run in enumerate(ids[first : first + 500])}
+            among = f"run IN ({', '.join(f':{name}' for name in values)})"
+            found = {run: Details(run=run, tasks=[], attempts=[], marks=[], notices=[]) for run in values.values()}
+            for row in self._all(f"SELECT * FROM task_runs WHERE {among} ORDER BY node", **values):  # noqa: S608
+                found[row.run].tasks.append(_task_run(row))
+            for row in self._all(f"SELECT * FROM attempts WHERE {among} ORDER BY ended, node, number", **values):  # noqa: S608
+                found[row.run].attempts.append(_attempt(row))
+            for row in self._all(f"SELECT * FROM marks WHERE {among} ORDER BY at, event", **values):  # noqa: S608
+                found[row.run].marks.append(_mark(row))
+            for row in self._all(f"SELECT * FROM notices WHERE {among} ORDER BY at, event", **values):  # noqa: S608
+                found[row.run].notices.append(_notice(row))
+            yield from found.values()
 
     def logs(self, run: str, task: str | None = None) -> list[Chunk]:
         """The lines of a run (exact id), or of one task of it, in chunks by the time of their first lines."""
@@ -265,3 +265,62 @@ def _run(row: Any) -> dict[str, Any]:
 
 def _at(ms: int | None) -> datetime | None:
     return None if ms is None else from_ms(ms)
+
+
+def _task_run(row: Any) -> TaskRunRow:
+    return TaskRunRow(
+        run=row.run,
+        node=row.node,
+        task=row.task,
+        state=TaskState(row.state),
+        reason=row.reason,
+        attempts=row.attempts,
+        started=_at(row.started),
+        ended=_at(row.ended),
+    )
+
+
+def _attempt(row: Any) -> AttemptRow:
+    return AttemptRow(
+        run=row.run,
+        node=row.node,
+        task=row.task,
+        number=row.number,
+        outcome=Outcome(row.outcome),
+        worker=row.worker,
+        claimed=_at(row.claimed),
+        ended=from_ms(row.ended),
+        ms=row.ms,
+        error_type=row.error_type,
+        message=row.message,
+        traceback=row.traceback,
+        signal=row.signal,
+        exit_code=row.exit_code,
+        max_rss=row.max_rss,
+        due=_at(row.due),
+    )
+
+
+def _mark(row: Any) -> MarkRow:
+    return MarkRow(
+        run=row.run,
+        task=row.task,
+        was=TaskState(row.was),
+        state=TaskState(row.state),
+        by=row.who,
+        reason=row.reason,
+        at=from_ms(row.at),
+    )
+
+
+def _notice(row: Any) -> NoticeRow:
+    return NoticeRow(
+        run=row.run,
+        kind=row.kind,
+        task=row.task,
+        what=row.what,
+        outcome=row.outcome,
+        message=row.message,
+        traceback=row.traceback,
+        at=from_ms(row.at),
+    )

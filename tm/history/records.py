@@ -107,6 +107,17 @@ class NoticeRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What is known of one run besides the run itself."""
+
+    run: str
+    tasks: list[TaskRunRow]
+    attempts: list[AttemptRow]
+    marks: list[MarkRow]
+    notices: list[NoticeRow]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GraphRow:
     """What became of the runs of one graph."""
 

@@ -47,7 +47,11 @@ MIGRATIONS = {
             "last INTEGER NOT NULL, first_us BIGINT NOT NULL, packed BYTEA NOT NULL, PRIMARY KEY (run, token, number))"
         ),
     ),
-    5: ("ALTER TABLE graph_versions ADD COLUMN definition TEXT",),
+    5: (
+        "ALTER TABLE graph_versions ADD COLUMN definition TEXT",
+        "CREATE INDEX IF NOT EXISTS runs_ended ON runs (ended)",
+        "CREATE INDEX IF NOT EXISTS notices_at ON notices (at)",
+    ),
 }
 
 #: `schema` -> version, `position:<source>` -> id of the last stream entry that was recorded,
@@ -82,6 +86,7 @@ runs = Table(
     Index("runs_graph_created", "graph", "created", "id"),
     Index("runs_state_created", "state", "created", "id"),
     Index("runs_graph_state_created", "graph", "state", "created", "id"),
+    Index("runs_ended", "ended"),  # what has happened since
 )
 
 task_runs = Table(
@@ -148,6 +153,7 @@ notices = Table(
     Column("message", Text),
     Column("traceback", Text),
     Column("at", BigInteger, nullable=False),
+    Index("notices_at", "at"),
 )
 
 #: lines that attempts printed, in chunks; a claim token and a number tell them apart
