@@ -1,0 +1,132 @@
+"""While the server is busy with reports, a worker hears its executors, hands out what it was given, and keeps the order."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.store.stage import SINGLE, plan
+from tm import codec
+from tm.states import Outcome
+from tm.store.records import Ask, NewRun, Report
+from tm.store.store import Store
+from tm_worker.exchange import MANY, Exchange
+from tm_worker.executors import Action, Ended, Run
+from tm_worker.service import connect
+from tm_worker.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers import Server
+    from tm.store.records import Claim
+
+
+class Worker:
+    """The little an exchange wants of its RQ worker."""
+
+    name = "w"
+
+    def noted(self, state: str) -> None: ...
+
+    def set_state(self, state: str) -> None: ...
+
+
+class Desk:
+    """An exchange, and what it did, in order."""
+
+    def __init__(self, store: Store, home: Path) -> None:
+        self.store = store
+        self.log: list[str] = []
+        self.coming: list[list[Ended]] = []  # what executors say, by the time they are heard
+        self.supervisor = Supervisor(2, grace=1.0)
+        finish = store.finish
+
+        def watched(ask: Ask, reports: Any) -> Any:
+            self.log.append(f"send {len(reports)}")
+            return finish(ask, reports)
+
+        store.finish = watched  # type: ignore[method-assign]
+        given: dict[str, Any] = {"queues": ["default"], "versions": {}, "lease": 30.0, "home": home, "where": "here"}
+        self.exchange = Exchange(store, Worker(), self.supervisor, register=self.register, **given)  # type: ignore[arg-type]
+        self.exchange.attach(lambda: self.log.append("prepare"), self.hear, self.carry_out)
+
+    def register(self) -> None:
+        self.store.announce("w", ["g"], {}, 60_000)
+
+    def claims(self, count: int) -> list[Claim]:
+        """So many attempts of the same worker's, and two more for it to ask for."""
+        self.register()
+        assert all(self.store.start(plan(SINGLE), [NewRun(id=f"r{n}") for n in range(count + 2)]))
+        ask = Ask(worker="w", lease_ms=30_000, token="ask", queues=("default",), count=count)
+        return self.store.take(ask).claims
+
+    def hear(self) -> None:
+        self.log.append("hear")
+        if self.coming:
+            self.supervisor.ended += self.coming.pop(0)
+
+    def carry_out(self, actions: list[Action]) -> None:
+        self.log += ["run" for action in actions if isinstance(action, Run)]
+
+
+@pytest.fixture
+def desk(server: Server, tmp_path: Path) -> Iterator[Desk]:
+    client = connect(server.url)
+    yield Desk(Store(client), tmp_path)
+    client.close()
+
+
+def ended(claims: list[Claim]) -> list[Ended]:
+    good = codec.encode("good")
+    return [Ended(Report(each.job, each.token, Outcome.SUCCESS, good, ms=1), None, None) for each in claims]
+
+
+def test_what_is_heard_meanwhile_is_prepared_and_sent_before_claims_are_handed_out(desk: Desk) -> None:
+    claims = desk.claims(2 * MANY)
+    for number in (1, 2):
+        desk.supervisor.born(number, 0.0)
+    desk.supervisor.ended += ended(claims[:MANY])
+    desk.coming = [ended(claims[MANY:])]
+    desk.exchange.turn(time.monotonic())
+    assert desk.log == [f"send {MANY}", "hear", "prepare", f"send {MANY}", "run", "run", "hear"]
+    assert desk.exchange.done == 2 * MANY
+    assert desk.exchange.quiet
+    assert all(desk.store.result(each.run) == codec.encode("good") for each in claims)
+
+
+def test_a_short_call_is_waited_for_and_what_it_gives_is_handed_out_at_once(desk: Desk) -> None:
+    claims = desk.claims(MANY - 1)
+    for number in (1, 2):
+        desk.supervisor.born(number, 0.0)
+    desk.supervisor.ended += ended(claims)
+    desk.exchange.turn(time.monotonic())
+    assert desk.log == [f"send {MANY - 1}", "run", "run"]
+
+
+def test_what_an_answer_led_to_is_done_when_the_next_call_fails(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = desk.claims(2 * MANY)
+    for number in (1, 2):
+        desk.supervisor.born(number, 0.0)
+    desk.supervisor.ended += ended(claims[:MANY])
+    desk.coming = [ended(claims[MANY:])]
+    wire: Any = desk.store.client
+    call, calls = wire.execute_command, []
+
+    def once(*args: Any, **options: Any) -> Any:
+        if str(args[1:2]).endswith("_finish',)"):
+            calls.append(args)
+            if len(calls) == 2:
+                raise ConnectionResetError("cut off")
+        return call(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wire, "execute_command", once)
+        desk.exchange.turn(time.monotonic())
+    assert desk.log == [f"send {MANY}", "hear", "prepare", f"send {MANY}", "run", "run"]
+    assert not desk.exchange.quiet
+    desk.exchange.turn(time.monotonic() + 60)
+    assert desk.exchange.done == 2 * MANY
