@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -140,7 +140,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str
     (directory / "graphs.py").write_text(GRAPHS)
     (directory / "etl.json").write_text('{"table": "sales"}')
     (directory / "bad_graph.py").write_text("from tm import Graph\ngraph = Graph('bad', '61 * * * *')\n")
-    receiver = HTTPServer(("127.0.0.1", 0), _Receiver)
+    receiver = ThreadingHTTPServer(("127.0.0.1", 0), _Receiver)
     receiver.bodies = []  # type: ignore[attr-defined]
     thread = threading.Thread(target=receiver.serve_forever)
     thread.start()
@@ -169,7 +169,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str
                     wait_for(lambda: '"running"' in run(directory, "tm", "--json", "show", "long").stdout, "it runs")
             expected = {"run.failed", "run.success", "task.retrying", "callback.failed", "deadline.missed"}
             bodies = receiver.bodies  # type: ignore[attr-defined]
-            wait_for(lambda: expected <= {each["type"] for each in bodies}, "alerts of all kinds are sent", 30)
+            wait_for(lambda: expected <= {each["type"] for each in bodies}, "alerts of all kinds are sent", 60)
             found.extend(("an alert", each) for each in list(bodies))
         ask("restore copy.db -y")
     finally:
