@@ -52,6 +52,15 @@ def configure(level: str = "info", log_format: str = "text", *, stream: TextIO |
         _nothing_else_is_said()
 
 
+def cannot_start(part: str, error: Exception, log_format: str) -> None:
+    """Say why a service does not start, in the form of its log: who collects lines of JSON gets no other."""
+    if log_format == "json":
+        configure(log_format="json")
+        get_logger(part).error("cannot start", reason=str(error))
+    else:
+        print(f"tm-{part}: {error}", file=sys.stderr)
+
+
 def _nothing_else_is_said() -> None:
     """Who reads lines as JSON gets no other ones: what Python itself would say goes through the log."""
     import threading

@@ -54,12 +54,14 @@ def main(targets: tuple[str, ...], *, once: bool, **options: Any) -> None:
     from tm.config import Settings
     from tm_scheduler.service import serve
 
+    told = options["log_format"] or "text"
     try:
         settings = Settings.from_environment(**options)
+        told = settings.log_format
         logs.configure(settings.log_level, settings.log_format)
         code = serve(load(targets), settings, once=once)
     except TaskmasterError as error:
-        print(f"tm-scheduler: {error}", file=sys.stderr)
+        logs.cannot_start("scheduler", error, told)
         code = error.exit_code
     sys.exit(code)
 

@@ -363,3 +363,18 @@ def test_alerts_of_the_page_are_about_metrics_that_are_there():
         assert used, rule
         assert {name.removesuffix("_bucket") for name in used} <= told
         assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
+@pytest.mark.parametrize("module", ["tm_worker", "tm_scheduler"])
+def test_a_service_that_cannot_start_says_so_in_the_form_of_its_log(tmp_path, module):
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    command = [sys.executable, "-m", module, "broken.py", "--log-format"]
+    plain, lines = (
+        subprocess.run([*command, how], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+        for how in ("text", "json")
+    )
+    assert (plain.returncode, lines.returncode) == (2, 2)
+    assert plain.stderr.startswith(f"{module.replace('_', '-')}: cannot load broken.py: ModuleNotFoundError")
+    [line] = map(json.loads, lines.stderr.splitlines())
+    assert (line["level"], line["event"]) == ("error", "cannot start")
+    assert line["reason"].startswith("cannot load broken.py: ModuleNotFoundError")

@@ -87,10 +87,12 @@ def worker(
     log_format: str | None,
 ) -> None:
     """Run the tasks of the graphs in FILE... (files, directories or modules), as many workers as you like."""
+    from tm import logs
     from tm.config import Settings
     from tm.loader import load_all
     from tm_worker.service import check_queues, serve
 
+    told = log_format or "text"
     try:
         settings = Settings.from_environment(
             url=url,
@@ -103,10 +105,11 @@ def worker(
             log_level=log_level,
             log_format=log_format,
         )
+        told = settings.log_format
         graphs = list(load_all(files).graphs.values())
         check_queues(queues)
     except TaskmasterError as error:
-        click.echo(f"tm-worker: {error}", err=True)
+        logs.cannot_start("worker", error, told)
         sys.exit(error.exit_code)
     sys.exit(
         serve(
