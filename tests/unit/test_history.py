@@ -265,13 +265,6 @@ def test_runs_are_chosen_by_graph_state_and_time(busy: History) -> None:
     assert ids(busy.runs(since=third, until=third)) == []
 
 
-def test_the_last_run_of_a_graph(busy: History) -> None:
-    last = busy.last_run("etl")
-    assert last is not None
-    assert last.id == "etl-5"
-    assert busy.last_run("nobody") is None
-
-
 def test_a_run_is_found_by_a_beginning_that_is_its_own(busy: History) -> None:
     busy.record(numbered(created("etl-10"), first=100))
     assert busy.run("etl-5").id == "etl-5"

@@ -74,10 +74,6 @@ class Queries:
         query = f"SELECT {_LISTED} FROM runs {where}ORDER BY created DESC, id DESC LIMIT :most"  # noqa: S608 - our words
         return [RunRow(**_run(row)) for row in self._all(query, most=limit, **values)]
 
-    def last_run(self, graph: str) -> RunRow | None:
-        """The newest run of a graph."""
-        return next(iter(self.runs(graph, limit=1)), None)
-
     def run(self, run: str) -> RunDetail:
         """One run, by its id or by a beginning of it that no other run shares.
 
