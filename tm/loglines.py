@@ -28,6 +28,8 @@ class Stream(StrEnum):
     LOG = "log"  #: Python's `logging`
     TM = "tm"  #: not the task but its worker: what became of the process, what is missing
 
+    __hash__ = str.__hash__  # that of Enum is written in Python, and each line is looked up by it twice
+
 
 #: the level of what has none of its own
 LEVEL_OF = {Stream.STDOUT: 20, Stream.STDERR: 30, Stream.LOG: 20, Stream.TM: 30}

@@ -20,6 +20,8 @@ LONGEST_LINE = 16 << 10
 LINE_COST = 32
 #: bytes of lines in one chunk
 CHUNK = 64 << 10
+#: a named tuple in half the time that its own constructor, written in Python, takes
+_new = tuple.__new__
 
 
 class About(NamedTuple):
@@ -58,8 +60,14 @@ class Journal:
         if begun is not None:
             at_us, data = begun[0], begun[1] + data
         elif data.find(b"\n") == len(data) - 1 < LONGEST_LINE:  # one line and all of it, as `print` has it
-            line = self._line(stream, data[:-1], at_us)
-            self.add(line)
+            text = data[:-1].decode("utf-8", "replace")
+            line = _new(Line, (at_us, stream, LEVEL_OF[stream], "", text))
+            size = len(text) + LINE_COST
+            if self._tail is None and size <= self._head_left:  # as `add` has it
+                self._head_left -= size
+                self.fresh.append(line)
+            else:
+                self.add(line)
             return [line]
         lines = [self._line(stream, each, at_us) for each in self._pieces(stream, data, at_us)]
         for line in lines:

@@ -272,8 +272,9 @@ class Lines:
         journal = None if pipe.about is None else self._journal(pipe.number, pipe.about)
         shown: list[Line] = []
         for index, (kind, at_us, data) in enumerate(pieces):  # which may become more meanwhile
-            if journal is not None and kind in _STREAM_OF:  # nearly always
-                shown += journal.take(_STREAM_OF[kind], self._without_secrets(data), at_us)
+            stream = _STREAM_OF.get(kind)
+            if journal is not None and stream is not None:  # nearly always
+                shown += journal.take(stream, self._without_secrets(data) if self._secrets else data, at_us)
                 continue
             if journal is not None:
                 self._show(journal, shown)
