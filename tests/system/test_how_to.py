@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 PLAYED = ("logs", "why", "backup", "check", "retry", "cancel", "mark", "pause", "queues", "backfill", "trigger")
+PLAYED += ("wait", "doctor", "prune", "schedule", "run-by-hand", "config-file")
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
+#: the files of a page that is played without a stack, in a directory of its own: its blocks of that language
+FILES = {"config-file": {"python": "greetings.py", "json": "greetings.json"}}
 GRAPHS = """
 import pathlib, time
 from tm import Graph, task
@@ -58,7 +62,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("how-to")
     (directory / "graphs.py").write_text(GRAPHS)
     with Terminal(directory, "tm", "up", "graphs.py", "--processes", "2", TM_LEASE="3", TM_GRACE="1") as terminal:
-        terminal.shows("Ctrl-C waits")
+        terminal.shows("up; Ctrl-C waits")
         wait_for((directory / ".tm" / "history.db").exists, "history, which begins with the first tick")
         yield directory
         run(directory, "tm", "cancel", "--graph", "long", "--force", "-y")
@@ -67,6 +71,12 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("page", PLAYED)
 def test_a_page_does_what_it_says(page: str, here: Path) -> None:
     (here / "space").unlink(missing_ok=True)
+    if page in FILES:
+        here /= page
+        here.mkdir()
+    for language, name in FILES.get(page, {}).items():
+        (block,) = re.findall(rf"^```{language}\n(.*?)^```", (PAGES / f"{page}.md").read_text(), re.DOTALL | re.MULTILINE)
+        (here / name).write_text(block)
     lines = [line for block in BLOCK.findall((PAGES / f"{page}.md").read_text()) for line in block.splitlines()]
     assert lines
     for line in lines:
@@ -74,6 +84,9 @@ def test_a_page_does_what_it_says(page: str, here: Path) -> None:
         words = shlex.split(command)
         if words[0] == "touch":
             (here / words[1]).touch()
+            continue
+        if words[0] == "truncate":
+            os.truncate(here / words[3], int(words[2]))
             continue
         expected = re.search(r"ends with (\d+)", comment)
         done = run(here, *words)
