@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.waiting import wait_for
 from tm import codec, ids
-from tm.events import AttemptEnded
+from tm.events import AttemptEnded, RunEnded
 from tm.states import RunState
 from tm.store.records import NewRun
 
@@ -69,3 +69,39 @@ def test_a_drain_in_the_middle_of_a_deep_queue_leaves_no_trace_of_what_had_not_b
     assert {event.outcome for event in events} == {"success"}
     assert {event.attempt for event in events} == {1}
     assert len(events) == RUNS
+
+
+WIDE = 6000
+
+
+def test_a_small_run_behind_a_wide_one_ends_long_before_it(site: Site) -> None:
+    site.write(f"""
+        def wide(number):
+            def nothing(): return number
+            return task(name=f"t{{number}}")(nothing)
+        @task()
+        def first(): return 1
+        @task()
+        def second(first): return first + 1
+        @task()
+        def third(second): return second + 1
+        broad = Graph("broad")
+        for number in range({WIDE}): broad.add_edges([wide(number)])
+        small = Graph("small")
+        small.add_edges([first], [second])
+        small.add_edges([second], [third])
+    """)
+    broad = site.start("broad")
+    while site.store.promote()[1] is not None:
+        pass
+    assert site.store.client.llen(site.store.keys.bell("default")) == WIDE
+    small = site.start("small")
+    site.worker("--processes", "2")
+    assert site.ended(small, 60).state is RunState.SUCCESS
+    assert site.ended(broad, 60).state is RunState.SUCCESS
+    before = 0
+    for _, event in site.store.events(count=100_000):
+        if isinstance(event, RunEnded) and event.run == small:
+            break
+        before += isinstance(event, AttemptEnded) and event.run == broad
+    assert before < WIDE // 4

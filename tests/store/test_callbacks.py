@@ -256,14 +256,17 @@ def test_many_are_told_in_the_order_in_which_they_happened(stage: Stage) -> None
     stage.offer("g")
     for first in range(0, 1000, 50):
         stage.store.start(which, [NewRun(id=f"r{n:04}") for n in range(first, first + 50)])
+    happened: list[str] = []
     while claims := stage.take(200):
         for claim in claims:
             stage.finish(claim)
+            happened.append(claim.run)
+    assert len(happened) == 1000
     seen: list[str] = []
     while claims := take_callbacks(stage):
         seen += [told(claim)["run"] for claim in claims]
         answered(stage, claims)
-    assert seen == [f"r{n:04}" for n in range(1000)]
+    assert seen == happened
 
 
 def test_every_event_is_known(stage: Stage) -> None:

@@ -11,7 +11,7 @@ import redis.exceptions
 from tests.store.stage import CHAIN, DIAMOND, LEASE, SINGLE, Stage, fan, pack, plan
 from tm.events import AttemptEnded
 from tm.states import Outcome, RunState
-from tm.store.records import NewRun
+from tm.store.records import NewRun, Report
 
 if TYPE_CHECKING:
     from tests.servers import Server
@@ -54,6 +54,60 @@ def test_the_oldest_comes_first_and_queues_in_strict_order(stage: Stage) -> None
     runs(stage, "a", "b")
     assert [claim.run for claim in stage.take(3, queues=("default", "slow"))] == ["a", "b", "slow1"]
     assert stage.take(3, queues=("default",)) == []
+
+
+def wide_and_small(stage: Stage, width: int, *, queued: bool = True) -> None:
+    """A run whose `width` tasks all wait, or have begun to be queued, and behind it a chain."""
+    stage.start(plan({f"t{number}": [] for number in range(width)}, graph="wide"), "wide")
+    while queued and stage.store.promote()[1] is not None:
+        pass
+    stage.start(plan(CHAIN, graph="small"), "small")
+    stage.offer("wide", "small")
+
+
+@pytest.mark.parametrize("queued", [True, False])
+@pytest.mark.parametrize("batch", [1, 3, 4, 32])
+def test_a_small_run_behind_a_wide_one_does_not_wait_for_all_of_it(stage: Stage, batch: int, *, queued: bool) -> None:
+    wide_and_small(stage, 1000, queued=queued)
+    order: list[Claim] = []
+    claims = stage.take(batch)
+    while stage.state("small") != "success":
+        assert claims
+        order += claims
+        reports = [Report(claim.job, claim.token, Outcome.SUCCESS, b"v") for claim in claims]
+        claims = stage.store.finish(stage.ask(batch), reports)[1].claims
+    for claim in claims:
+        order.append(claim)
+        stage.finish(claim)
+    assert len(order) <= 4 * max(batch, 4)
+    ages = [int(claim.task[1:]) for claim in order if claim.run == "wide"]
+    assert set(range(len(order) // 2)) <= set(ages), "the oldest go on meanwhile"
+    rest = []
+    while claims := stage.take(batch):
+        rest += claims
+        for claim in claims:
+            stage.finish(claim)
+    assert stage.state("wide") == "success"
+    jobs = [claim.job for claim in order + rest]
+    assert len(jobs) == len(set(jobs)) == 1003
+    assert stage.queued() == stage.bells() == []
+
+
+@pytest.mark.parametrize("batch", [1, 4, 32])
+def test_a_queue_that_is_not_deep_is_worked_off_by_age(stage: Stage, batch: int) -> None:
+    wide_and_small(stage, 90)
+    tasks: list[str] = []
+    while claims := stage.take(batch):
+        tasks += [claim.task for claim in claims if claim.run == "wide"]
+    assert tasks == [f"t{number}" for number in range(90)]
+
+
+def test_the_newest_of_a_deep_queue_may_be_nobodys(stage: Stage) -> None:
+    wide_and_small(stage, 300)
+    for number in range(50):
+        stage.client.rpush(stage.keys.bell("default"), f"nobody_{number}_1")
+    assert stage.work(2000).count("c") == 1
+    assert (stage.state("wide"), stage.state("small")) == ("success", "success")
 
 
 @pytest.mark.parametrize(("count", "given"), [(0, 0), (1, 1), (2, 2), (3, 3), (100, 3)])

@@ -152,16 +152,64 @@ local function hand_back(c, bell)
     return 1
 end
 
+-- A deep queue is not worked off by age alone: one bell in four is the newest, so a small run that came behind a wide one
+-- does not wait for all of it. The other three are the oldest, so nothing waits for ever. Callbacks keep their order.
+local BY_AGE = 100 -- bells; what is no deeper is worked off by age
+local ONE_IN = 4
+local turns, turn_count = {}, 0 -- key of a queue -> bells popped since the newest had its turn; may be forgotten
+
+local function pop_bells(c, queue, count)
+    local key = bell_key(c, queue)
+    if queue == CALLBACK_QUEUE then return redis.pcall('LPOP', key, count) end
+    local turn = turns[key]
+    if not turn then
+        if turn_count >= 1024 then turns, turn_count = {}, 0 end
+        turn, turn_count = 0, turn_count + 1
+    end
+    turn = turn + count
+    local newest = math.floor(turn / ONE_IN)
+    turns[key] = turn - newest * ONE_IN
+    if newest > 0 then
+        local depth = redis.pcall('LLEN', key)
+        if type(depth) ~= 'number' or depth <= BY_AGE then newest = 0 end
+    end
+    if newest == 0 then return redis.pcall('LPOP', key, count) end
+    local bells = newest < count and redis.pcall('LPOP', key, count - newest) or {}
+    local last = redis.pcall('RPOP', key, newest)
+    c.newest = true
+    if last and not last.err then
+        for k = 1, #last do bells[#bells + 1] = last[k] end
+    end
+    return bells
+end
+
+-- Go on with what earlier calls left for later.
+local function go_on(c)
+    if backlogged[c.p] == false then return end
+    c.room = math.max(c.room, ROOM / 4)
+    drain(c)
+end
+
+-- Whether something is left for later, and the queues have enough without it: a wide run that is still being queued would
+-- push its tasks in between the newest bells and those who are about to be given them.
+local function is_deep(c, ask)
+    if backlogged[c.p] == false or ask.count == 0 then return false end
+    local bells = 0
+    for _, queue in ipairs(ask.queues) do
+        local depth = redis.pcall('LLEN', bell_key(c, queue))
+        if type(depth) == 'number' then bells = bells + depth end
+    end
+    return bells > BY_AGE + ask.count
+end
+
 local NONE = {}
 
--- Hand out up to ask.count attempts, queues in strict order.
+-- Hand out up to ask.count attempts, queues in strict order, each by age as far as it is not deep.
 -- Returns { suspended, passed, claims, the asked queues that are paused }; without the last when none is.
 local function grant(c, ask)
     local claims, passed, popped = {}, 0, 0
-    if backlogged[c.p] ~= false then
-        c.room = math.max(c.room, ROOM / 4)
-        drain(c)
-    end
+    local behind = is_deep(c, ask) -- then what waits to be queued comes after the newest was handed out, not before
+    if not behind then go_on(c) end
     if ask.state ~= '' then
         local about = 'rq:worker:' .. ask.worker
         -- a worker that RQ has forgotten must not leave half an entry that never expires
@@ -198,7 +246,7 @@ local function grant(c, ask)
     ring_bells(c)
     for _, queue in ipairs(ask.queues) do
         while not paused[queue] and #claims < ask.count and passed < 16 and popped < MOST_BELLS do
-            local bells = redis.pcall('LPOP', bell_key(c, queue), ask.count - #claims)
+            local bells = pop_bells(c, queue, ask.count - #claims)
             if not bells or bells.err then break end
             for k = 1, #bells do
                 popped = popped + 1
@@ -208,6 +256,7 @@ local function grant(c, ask)
             end
         end
     end
+    if behind and c.newest then go_on(c) end
     remember(c, ask, claims)
     return { 0, passed, claims, told }
 end
