@@ -62,6 +62,8 @@ class ScheduleError(DefinitionError):
 class ConfigError(TaskmasterError):
     """The config file of a graph is missing or broken at the moment a run needs it."""
 
+    exit_code = 2
+
     def __init__(self, path: str, problem: str, *, line: int | None = None, column: int | None = None) -> None:
         place = path if line is None else f"{path}, line {line}, column {column}"
         super().__init__(f"config file {place}: {problem}")

@@ -75,7 +75,9 @@ def test_a_page_does_what_it_says(page: str, here: Path) -> None:
         here /= page
         here.mkdir()
     for language, name in FILES.get(page, {}).items():
-        (block,) = re.findall(rf"^```{language}\n(.*?)^```", (PAGES / f"{page}.md").read_text(), re.DOTALL | re.MULTILINE)
+        (block,) = re.findall(
+            rf"^```{language}\n(.*?)^```", (PAGES / f"{page}.md").read_text(), re.DOTALL | re.MULTILINE
+        )
         (here / name).write_text(block)
     lines = [line for block in BLOCK.findall((PAGES / f"{page}.md").read_text()) for line in block.splitlines()]
     assert lines
