@@ -277,12 +277,14 @@ def _executing(target: str) -> Iterator[None]:
         ) from error
     except SyntaxError as error:
         raise LoadError(f"cannot load {target}: {error}\n{_traceback(error)}") from error
+    except TaskmasterError as error:  # its message says what to do, once is enough; what is missing is the line
+        raise LoadError(f"cannot load {target}: {error}\n{_lines(error)}") from error
     except BaseException as error:  # whatever a file may do; the caller prints it and exits
-        kind = "" if isinstance(error, TaskmasterError) else f"{type(error).__name__}: "
         hint = ""
         if isinstance(error, ImportError) and "relative import" in str(error):
             hint = "; for relative imports name the module (package.module), not the file"
-        raise LoadError(f"cannot load {target}: {kind}{error}{hint}\n{_traceback(error)}") from error
+        kind = type(error).__name__
+        raise LoadError(f"cannot load {target}: {kind}: {error}{hint}\n{_traceback(error)}") from error
     finally:
         _depth -= 1
 
@@ -296,6 +298,14 @@ def _traceback(error: BaseException) -> str:
             part.stack[:] = [each for each in part.stack if not _is_ours(each.filename)]
             parts += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
     return "".join(whole.format()).rstrip()
+
+
+def _lines(error: BaseException) -> str:
+    """The lines of the user's files that led to an error, the last one last."""
+    stack = traceback.StackSummary.from_list(
+        [each for each in traceback.extract_tb(error.__traceback__) if not _is_ours(each.filename)]
+    )
+    return "".join(stack.format()).rstrip()
 
 
 def _is_ours(filename: str) -> bool:

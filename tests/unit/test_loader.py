@@ -302,6 +302,8 @@ def test_a_badly_drawn_graph_shows_where_in_the_users_file(write):
     assert [line for line in rest if line.startswith("  File")] == [
         f'  File "{Path.cwd()}/etl.py", line 5, in <module>'
     ]
+    assert "graph.add_edges([one], [one])" in rest[1]
+    assert not any("Traceback" in line or "Error: " in line for line in rest)
 
 
 def test_causes_and_groups_are_trimmed_too(write):
