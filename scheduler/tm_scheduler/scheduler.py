@@ -159,13 +159,9 @@ class Scheduler:
             self.leading, self.standing_by = True, False
             log.info("leading", who=self._leader.who, graphs=len(self._graphs))
             for graph, tick in self._ticks.upcoming():
-                after = "never" if tick is None else from_ms(tick).astimezone(graph.timezone or self._zone)
-                log.info(
-                    "on the clock",
-                    graph=graph.name,
-                    schedule=str(graph.schedule),
-                    next=str(after),
-                )
+                none = "paused" if self._ticks.is_paused(graph.name) else "never"
+                after = none if tick is None else from_ms(tick).astimezone(graph.timezone or self._zone)
+                log.info("on the clock", graph=graph.name, schedule=str(graph.schedule), next=str(after))
             self._on_lead(True)
 
     def _stand_by(self) -> None:

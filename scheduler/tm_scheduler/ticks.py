@@ -192,6 +192,10 @@ class TickMaker:
         following = {index: at for at, index in self._queue}
         return [(hand.graph, following.get(index)) for index, hand in enumerate(self._hands)]
 
+    def is_paused(self, graph: str) -> bool:
+        """Whether a graph has no next tick because it is paused."""
+        return any(hand.paused for hand in self._hands if hand.graph.name == graph)
+
     def _wind(self) -> None:
         """Put every graph on the clock by its cursor."""
         self._queue = [
@@ -319,9 +323,10 @@ class TickMaker:
             elif hand.held is not None and hand.held.at_ms == tick.at_ms:
                 hand.held = None
             usual = answer is TickAnswer.EXISTS or (answer is TickAnswer.CREATED and tick.born is RunState.QUEUED)
-            say = log.debug if usual else log.info
+            failed = answer is TickAnswer.CREATED and tick.born is RunState.FAILED  # its config file cannot be read
+            say = log.debug if usual else log.warning if failed else log.info
             say(
-                "tick",
+                "tick failed" if failed else "tick",
                 graph=hand.graph.name,
                 run=tick.run,
                 answer=answer.value,

@@ -405,7 +405,9 @@ def test_the_config_is_read_at_the_tick(maker, store, time, tmp_path):
     assert [each.config for each in store.made.values()] == ['{"minute": 1}', '{"minute": 2}']
 
 
-def test_a_broken_config_is_a_failed_run_with_file_line_and_reason_and_the_clock_goes_on(maker, store, time, tmp_path):
+def test_a_broken_config_is_a_failed_run_with_file_line_and_reason_and_the_clock_goes_on(
+    maker, store, time, tmp_path, caplog
+):
     file = tmp_path / "config.json"
     file.write_text('{\n  "a": 1,\n}')
     graph, other = make_graph(config=file), make_graph("other")
@@ -419,6 +421,8 @@ def test_a_broken_config_is_a_failed_run_with_file_line_and_reason_and_the_clock
     assert first.born is RunState.FAILED
     assert str(file) in first.reason
     assert "line 3" in first.reason
+    [said] = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert "tick failed" in said.getMessage(), "on the terminal of `tm up` too"
     assert second.born is RunState.QUEUED
     assert store.runs(other) == [1, 2]
 
