@@ -69,8 +69,8 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
-    def start(self) -> Server:
-        """Start (again) and wait until it answers."""
+    def start(self, patience: float = 60.0) -> Server:
+        """Start (again) and wait until it answers, which takes as long as it loads its data: up to `patience` seconds."""
         binary = require_binary()
         options = {
             "port": self.port,
@@ -89,7 +89,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - a test run that is killed must not leave a server
         )
-        wait_for(self._answers, "the test server to answer")
+        wait_for(self._answers, "the test server to answer", patience)
         return self
 
     def _answers(self) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-#: seconds between two tries at first and at last
-SHORTEST, LONGEST = 0.1, 10.0
+#: seconds between two tries at first and at last; 5 s after the server is back work is to go on
+SHORTEST, LONGEST = 0.1, 3.0
 
 
 class Backoff:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import msgpack
+import psutil
 import redis
 
 from tests.rig import journal
@@ -119,6 +120,10 @@ class Process:
         """Whether its log holds this."""
         return text in self.log.read_text(errors="replace")
 
+    def stopped(self) -> bool:
+        """Whether SIGSTOP holds it."""
+        return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+
     def signal(self, number: signal.Signals) -> None:
         """To this process alone."""
         self.popen.send_signal(number)
@@ -204,6 +209,7 @@ class Cluster:
         self.folder, self.seed, self.profile, self.files = folder, seed, profile, list(files)
         self.random = random.Random(seed)
         self.journal_file, self.history_file = folder / "journal", folder / "history.db"
+        self._journal = journal.Reader(self.journal_file)
         self.environment = dict(environment or {})
         self.mark = secrets.token_hex(8)
         self.server = Server(persist=persist, options=options).start()
@@ -290,7 +296,11 @@ class Cluster:
         return [each for each in self.processes if each.kind == kind and each.alive]
 
     def up(self, workers: int = 3, schedulers: int = 2) -> Self:
-        """See that so many are there, started again where a test has ended them."""
+        """See that so many are there, started again where a test has ended them, awake where one has failed."""
+        for each in self.processes:
+            if each.alive and each.stopped():
+                for pid in (*self.family(each), each.pid):  # or the next test fails for what another has left
+                    os.kill(pid, signal.SIGCONT)
         for _ in range(schedulers - len(self.living("scheduler"))):
             self.scheduler()
         missing = [self.worker(wait=False) for _ in range(workers - len(self.living("worker")))]
@@ -352,8 +362,6 @@ class Cluster:
 
     def family(self, process: Process) -> list[int]:
         """Pids of the nursery and the executors of a worker."""
-        import psutil
-
         return [each.pid for each in psutil.Process(process.pid).children(recursive=True)]
 
     # Work ---------------------------------------------------------------------------------------------------------
@@ -380,7 +388,7 @@ class Cluster:
 
     def lines(self, run: str | None = None, what: str = "start") -> list[journal.Line]:
         """Of the journal."""
-        return [each for each in journal.read(self.journal_file) if each.what == what and run in (None, each.run)]
+        return [each for each in self._journal.fresh() if each.what == what and run in (None, each.run)]
 
     def begins(self, run: str, task: str) -> int:
         """How many bodies of a task of a run have begun so far."""

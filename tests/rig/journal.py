@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,27 @@ def body(given: Mapping[str, Any] | None = None, *, seconds: float = 0.0, fail: 
         raise ValueError(fail)
     write("end", nonce)
     return {"nonce": nonce, "pace": pace}
+
+
+class Reader:
+    """The lines of a journal that grows, each parsed once: tests look many times a second, and a sweep writes thousands.
+
+    Only what ends with a newline counts as a line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lines = path, list[Line]()
+        self._offset = 0
+
+    def fresh(self) -> list[Line]:
+        """All lines so far; not to be changed."""
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            file.seek(self._offset)
+            whole = file.read().rpartition(b"\n")[0]
+            if whole:
+                self.lines += [Line(**json.loads(line)) for line in whole.splitlines()]
+                self._offset += len(whole) + 1
+        return self.lines
 
 
 def read(path: Path) -> list[Line]:

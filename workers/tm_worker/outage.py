@@ -13,8 +13,8 @@ log = get_logger("worker")
 
 #: what a server that is away, starting, full, read-only or misconfigured makes redis-py raise
 AWAY = (redis.exceptions.RedisError, OSError)
-#: seconds
-FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
+#: seconds; the last leaves time for work within the 5 s promised from "server back", and a herd spreads over half of it
+FIRST_DELAY, LONGEST_DELAY = 0.1, 3.0
 
 
 class Outage:

@@ -68,7 +68,9 @@ def test_f33_a_history_that_cannot_be_written_holds_nothing_up_and_catches_up(
     disk = tmp_path / "disk"
     disk.mkdir()
     if how == "full":
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=False)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={fault.size(2, 24)}m", "tmpfs", str(disk)], check=False
+        )
         if mounted.returncode:
             pytest.skip("a small disk takes the right to mount one")
     try:
