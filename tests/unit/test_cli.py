@@ -127,6 +127,13 @@ def test_nothing_to_list_is_one_line_for_people(tm: Any) -> None:
     assert tm("graphs") == (0, "no graphs yet; run some with `tm up FILE`\n", "")
 
 
+def test_a_home_that_is_not_there_is_named(tm: Any, tmp_path: Path) -> None:
+    home = tmp_path / "misspelt"
+    assert tm("--home", str(home), "runs") == (0, f"no runs yet in {home}, which does not exist\n", "")
+    assert tm("--home", str(home), "graphs")[1].startswith(f"no graphs yet in {home}, which does not exist; run")
+    assert not home.exists()
+
+
 def test_looking_leaves_no_trace(tm: Any, here: Path) -> None:
     tm("runs")
     tm("graphs")

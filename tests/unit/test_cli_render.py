@@ -94,3 +94,21 @@ def test_times_name_the_day_when_it_is_not_today() -> None:
 def test_long_text_is_one_line_with_an_ellipsis() -> None:
     assert shorten("a\nb  c") == "a b c"
     assert shorten("x" * 20, 10) == "xxxxxxxxx…"
+
+
+def test_a_text_beside_others_keeps_its_column_on_a_terminal_and_is_one_line_on_a_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    said = "valkey at unix:///var/lib/some-where/redis.sock, answers"
+    face, to = render(terminal=True, color=False)
+    face.beside([("ok", "success"), ("  server  ", "")], said)
+    assert [line.rstrip() for line in to.getvalue().splitlines()] == [
+        "ok  server  valkey at",
+        "            unix:///var/lib/some-where/redis.sock,",
+        "            answers",
+    ]
+    face, to = render()
+    face.beside([("ok", "success"), ("  server  ", "")], said)
+    assert to.getvalue() == f"ok  server  {said}\n"

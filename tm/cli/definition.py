@@ -38,8 +38,6 @@ def show_graph(face: Face, insight: Insight, name: str, picture: str | None) -> 
 
 
 def _print(insight: Insight, facts: GraphFacts, render: Render) -> None:
-    from tm.cli.render import aligned
-
     about, clock, now = facts.clock.about or {}, facts.clock, datetime.now(UTC)
     reason = insight.of_graph(clock.graph)
     rows = [("graph", clock.graph)]
@@ -52,8 +50,10 @@ def _print(insight: Insight, facts: GraphFacts, render: Render) -> None:
         zone = f" {about.get('timezone')}"
         rows.append(("next", ", ".join(render.clock(tick, now=now, zone=tick.tzinfo) for tick in ticks) + zone))
     rows.append(("state", reason.predicate))
-    for line in aligned([row for row in rows if row[1]]):
-        render.line(line)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        if value:
+            render.beside([(f"{name:<{width}}  ", "")], value)
     if facts.plan is not None:
         if len(facts.plan.tasks) > 1:
             render.line("")

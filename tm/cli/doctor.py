@@ -42,7 +42,7 @@ def doctor(face: Face, targets: tuple[str, ...]) -> int:
             if face.quiet and each.verdict is Verdict.OK:
                 continue
             style = {"ok": "success", "warn": "retrying", "fail": "failed"}[each.verdict.value]
-            render.pieces([[(f"{each.verdict.value:<4}", style), (f"  {each.name:<{width}}  {each.said}", "")]])
+            render.beside([(f"{each.verdict.value:<4}", style), (f"  {each.name:<{width}}  ", "")], each.said)
             if each.hint:
-                render.line(f"{'':<6}{'':<{width}}  -> {each.hint}")
+                render.beside([(f"{'':<6}{'':<{width}}  -> ", "")], each.hint)
     return 6 if any(each.verdict is Verdict.FAIL for each in checks) else 0

@@ -57,6 +57,13 @@ class Face:
             overrides.setdefault("log_level", "debug")
         return Settings.from_environment(url=self.url, home=self.home, **overrides)
 
+    @property
+    def place(self) -> str:
+        """Where nothing was found, as " in DIR": of a directory that is not there, for it is most likely misspelt."""
+        settings = self.settings()
+        named = settings.url is None and (self.home is not None or settings.home.name != ".tm")
+        return f" in {settings.home}, which does not exist" if named and not settings.home.exists() else ""
+
     def client(self) -> Client:
         """A client of the server; UnavailableError without one."""
         from tm.wiring import open_client

@@ -55,7 +55,7 @@ def graphs(face: Face, pattern: str | None, paused: bool, failing: bool, last: i
     if face.as_json:
         render.document("tm.graphs/1", [_document(graph, _of(pauses, graph), last) for graph in shown])
     elif not found:
-        render.line("no graphs yet; run some with `tm up FILE`")
+        render.line(f"no graphs yet{face.place}; run some with `tm up FILE`")
     elif not shown:
         render.line("no such graphs")
     else:

@@ -129,6 +129,18 @@ class Render:
             else:
                 self.line("".join(text for text, _ in line))
 
+    def beside(self, lead: Sequence[tuple[str, str]], text: str) -> None:
+        """A text beside texts with their states; on a terminal its further lines stay beside them."""
+        left = sum(len(each) for each, _ in lead)
+        first, *more = [text]
+        if self.terminal:
+            from textwrap import wrap
+
+            # paths and ids stay whole, to be copied; what has no room at all is the terminal's to break
+            room = max(self.console().width - left, 20)
+            first, *more = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [text]
+        self.pieces([[*lead, (first, "")], *([(" " * left + line, "")] for line in more)])
+
     def console(self) -> Console:
         """Rich's console on stdout."""
         from rich.console import Console

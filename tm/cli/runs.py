@@ -90,7 +90,9 @@ def runs(
 
         render.document("tm.runs/1", [run_document(run, whole=False) for run in found])
     elif not found:
-        render.line(f"no runs{f' of graph {graph!r}' if graph else ''} yet" if not asked else "no such runs")
+        render.line(
+            f"no runs{f' of graph {graph!r}' if graph else ''} yet{face.place}" if not asked else "no such runs"
+        )
     else:
         from datetime import UTC, datetime
 
