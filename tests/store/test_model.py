@@ -138,10 +138,17 @@ class Model(RuleBasedStateMachine):
     def value_of(self, node: int) -> bytes:
         return b"\xc0" if node in self.marked else b"value of %d" % node
 
-    @rule(worker=st.sampled_from(["a", "b"]), count=st.integers(1, 3))
-    def take(self, worker: str, count: int) -> None:
-        ask = self.ask(worker, count)
+    @rule(
+        worker=st.sampled_from(["a", "b"]), count=st.integers(1, 3), heard=st.sampled_from(["", "", "default", "slow"])
+    )
+    def take(self, worker: str, count: int, heard: str) -> None:
+        bell = (self.client.lpop(self.store.keys.bell(heard)) or b"").decode() if heard else ""
+        rings = {self.store.keys.rq_id(job) for job in self.store.waiting(heard)} if heard else set()
+        ask = self.ask(worker, count, bell=bell)
         grant = self.store.take(ask)
+        assert grant.paused == self.paused
+        if heard in self.paused and bell in rings:
+            assert self.client.lpos(self.store.keys.bell(heard), bell) == 0, "a doorbell was not handed back"
         again = Ask(**{**{f: getattr(ask, f) for f in ask.__slots__}, "again": True, "count": 0})
         if grant.claims:
             repeated = self.store.take(again)
@@ -293,12 +300,12 @@ class Model(RuleBasedStateMachine):
                 self.leases.pop((node, before.attempt), None)
                 self.retries.pop((node, before.attempt + 1), None)
 
-    @rule(queue=st.sampled_from(["default", "slow"]), chance=st.integers(0, 3))
+    @rule(queue=st.sampled_from(["default", "slow"]), chance=st.integers(0, 2))
     def a_queue_is_paused_or_goes_on(self, queue: str, chance: int) -> None:
-        if queue in self.paused:
+        if queue in self.paused and chance:
             assert self.store.resume_queue(queue)
             self.paused.remove(queue)
-        elif not chance:
+        elif queue not in self.paused:
             assert self.store.pause_queue(queue, by="me")
             assert not self.store.pause_queue(queue, by="me")
             self.paused.add(queue)
@@ -410,6 +417,11 @@ def test_the_model_would_notice_a_missing_token_check(client: redis.Redis) -> No
         play(
             client, changed(" or a.r[TOKEN] ~= token then", " then"), 2000, {Phase.generate}
         )  # to be found is enough: the smallest case takes a minute
+
+
+def test_the_model_would_notice_work_of_a_paused_queue(client: redis.Redis) -> None:
+    with pytest.raises(AssertionError):
+        play(client, changed("while not paused[queue] and ", "while "), 10_000, {Phase.generate})
 
 
 def changed(old: str, new: str) -> Library:
