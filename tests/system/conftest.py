@@ -67,34 +67,50 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if report.when == "call":
         item.stash[_failed] = report.failed
+    elif report.failed and (about := _about(item.name)) is not None:
+        # the fixture that writes the line has not been reached, or knew nothing of what others found at the end
+        name, test = about
+        record(Fault(name, item.callspec.params["seed"]), test, held=False, seconds=call.duration)  # type: ignore[attr-defined]
     return report
+
+
+def _about(test: str) -> tuple[str, str] | None:
+    """The faults and the title in the name of a test."""
+    match = re.match(r"test((?:_f\d\d)+)_(.+?)(\[|$)", test)
+    return None if match is None else (match[1].strip("_").upper().replace("_", ", "), match[2].replace("_", " "))
+
+
+def record(fault: Fault, test: str, *, held: bool, seconds: float) -> None:
+    """Write a line at once, where a file for lines is set: what is played later may never end."""
+    if (path := os.environ.get("TM_CHAOS_REPORT")) is None:
+        return
+    line = {
+        "fault": fault.name,
+        "test": test,
+        "seed": fault.seed,
+        "held": held,
+        "full": fault.full,
+        "minutes": fault.minutes,
+        "struck": fault.struck[:3],
+        "times": len(fault.struck),
+        "recoveries": {what: round(taken, 2) for what, taken in fault.recoveries.items()},
+        "seconds": round(seconds, 1),
+    }
+    with Path(path).open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 @pytest.fixture
 def fault(request: pytest.FixtureRequest, seed: int) -> Iterator[Fault]:
     """The record of the fault that the test's name begins with: test_f03_..."""
-    match = re.match(r"test((?:_f\d\d)+)_(.+?)(\[|$)", request.node.name)
-    assert match is not None, "tests of faults are called test_fNN_what_happens"
-    fault = Fault(match[1].strip("_").upper().replace("_", ", "), seed)
+    about = _about(request.node.name)
+    assert about is not None, "tests of faults are called test_fNN_what_happens"
+    fault = Fault(about[0], seed)
     print(f"{fault.name}, seed {seed}")
     began = time.monotonic()
     yield fault
     failed = request.node.stash.get(_failed, True)
-    if (path := os.environ.get("TM_CHAOS_REPORT")) is not None:
-        line = {
-            "fault": fault.name,
-            "test": match[2].replace("_", " "),
-            "seed": seed,
-            "held": not failed and bool(fault.struck),
-            "full": fault.full,
-            "minutes": fault.minutes,
-            "struck": fault.struck[:3],
-            "times": len(fault.struck),
-            "recoveries": {what: round(seconds, 2) for what, seconds in fault.recoveries.items()},
-            "seconds": round(time.monotonic() - began, 1),
-        }
-        with Path(path).open("a") as file:
-            file.write(json.dumps(line) + "\n")
+    record(fault, about[1], held=not failed and bool(fault.struck), seconds=time.monotonic() - began)
     assert failed or fault.struck, f"{fault.name} was never injected"
 
 
