@@ -4,115 +4,44 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
 
 from tests.store.stage import plan
+from tests.unit.scenes import (
+    ABOUT,
+    CHAIN,
+    DONE,
+    FAILED,
+    NEXT,
+    NOW,
+    PAUSE,
+    QUEUED,
+    RETRYING,
+    RULES,
+    RUNNING,
+    SKIPPED,
+    UNREADABLE,
+    WAITING,
+    WORDS,
+    ago,
+    ask,
+    attempt,
+    clockwork,
+    error,
+    run,
+    scene,
+    worker,
+)
 from tm.clock import to_ms
 from tm.insight import pause_of
-from tm.reasons import Busy, Clockwork, Known, Reason, of_graph, of_run, of_task
-from tm.runinfo import AttemptInfo, ErrorInfo, RunInfo, TaskInfo
+from tm.reasons import Busy, Clockwork, Known, of_graph, of_run, of_task
+from tm.runinfo import RunInfo, TaskInfo
 from tm.states import FINAL_TASK_STATES, Outcome, RunState, TaskState
-from tm.store.looking import LeaderView, Place, QueueView, Scene, WorkerView
-from tm.store.records import Pause, QueuePause
-from tm.words import Words
-
-NOW = datetime(2026, 11, 24, 12, 4, 3, tzinfo=UTC)
-WORDS = Words(now=NOW, zone=UTC)
-CHAIN: dict[str, Any] = {
-    "extract": [],
-    "clean": ["extract"],
-    "load": ["extract"],
-    "report": ["clean", "load"],
-    "mail": ["report"],
-}
-
-
-def ago(seconds: float) -> datetime:
-    return NOW - timedelta(seconds=seconds)
-
-
-def worker(
-    name: str = "w1", *, seen: float = 1, queues: str = "default", graphs: Any = ("etl",), **about: str
-) -> WorkerView:
-    return WorkerView(
-        name=name,
-        seen_ms=to_ms(ago(seen)),
-        alive=True,
-        about={"queues": queues, "processes": "2", "lease": "30", "host": "box", **about},
-        offers=frozenset(graphs),
-    )
-
-
-def scene(*workers: WorkerView, **more: Any) -> Scene:
-    known: dict[str, Any] = {
-        "now_ms": to_ms(NOW),
-        "leader": LeaderView(who="s1", token=3, since_ms=0, until_ms=to_ms(ago(-8))),
-        "workers": workers,
-        "queues": (),
-        "leases": (),
-        "running": 0,
-        "suspended": False,
-        "suspended_for_ms": None,
-        "backlog": 0,
-    }
-    return Scene(**(known | more))
-
-
-def attempt(number: int = 1, outcome: Outcome | None = None, **more: Any) -> AttemptInfo:
-    known: dict[str, Any] = {"worker": "w1", "started_at": ago(20), "ended_at": None, "seconds": None}
-    return AttemptInfo(number=number, outcome=outcome, **(known | more))
-
-
-def error(kind: str = "RuntimeError", message: str = "no space", line: int = 7) -> ErrorInfo:
-    return ErrorInfo(
-        type=kind, message=message, traceback=f'Traceback:\n  File "/srv/etl.py", line {line}, in load\n    x\n'
-    )
-
-
-def run(*tasks: TaskInfo, state: RunState = RunState.RUNNING, **more: Any) -> RunInfo:
-    known: dict[str, Any] = {"started_at": ago(30), "ended_at": None}
-    return RunInfo(
-        id="etl-1",
-        graph="etl",
-        version="v1",
-        trigger="manual",
-        tick=None,
-        created_at=ago(31),
-        state=state,
-        tasks=tasks,
-        **(known | more),
-    )
-
-
-def ask(subject: RunInfo, task: str | None = None, *, rules: dict[str, Any] | None = None, **known: Any) -> Reason:
-    shape = plan(CHAIN, graph="etl", version="v1", **(rules or {}))
-    facts = Known(words=WORDS, **known)
-    if task is None:
-        return of_run(subject, shape, facts)
-    return of_task(subject, next(each for each in subject.tasks if each.name == task), shape, facts)
-
-
-QUEUED = TaskInfo(name="load", state=TaskState.QUEUED, queued_at=ago(62), attempt=1)
-DONE = TaskInfo(
-    name="extract", state=TaskState.SUCCESS, attempts=(attempt(1, Outcome.SUCCESS, ended_at=ago(5), seconds=1.2),)
-)
-WAITING = TaskInfo(name="report", state=TaskState.WAITING)
-RETRYING = TaskInfo(
-    name="load",
-    state=TaskState.RETRYING,
-    fails=2,
-    attempt=2,
-    due_at=ago(-8),
-    attempts=(attempt(2, Outcome.FAILED, ended_at=ago(8.7), error=error()),),
-)
-RUNNING = TaskInfo(name="load", state=TaskState.RUNNING, attempt=1, attempts=(attempt(),))
-FAILED = TaskInfo(
-    name="load", state=TaskState.FAILED, attempts=(attempt(3, Outcome.FAILED, ended_at=ago(60), error=error()),)
-)
-RULES = {"retries": 5, "retry_delay": 8, "backoff": 1, "jitter": 0.1}
+from tm.store.looking import LeaderView, Place, QueueView
+from tm.store.records import QueuePause
 
 # Queued ---------------------------------------------------------------------------------------------------------------
 
@@ -487,213 +416,7 @@ def test_every_state_of_a_task_has_its_reason_whatever_is_known_of_it(state: Tas
                 assert "None" not in found.sentence
 
 
-# Versions, deadlines, config files --------------------------------------------------------------------------------------
-
-
-def told(name: str, version: str, **more: Any) -> WorkerView:
-    return worker(name, graphs=("etl", "other"), versions=json.dumps({"etl": version}), **more)
-
-
-SAME, OLD, OLDER, NEW = told("w1", "v1"), told("w2", "v0"), told("w3", "v-1"), told("w4", "v2")
-GONE = replace(told("w5", "v0"), alive=False)
-SILENT, ELSEWHERE = told("w6", "v0", seen=40), told("w7", "v0", queues="gpu")
-STRANGE = worker("w8")
-BOTH = "restart whichever of workers and schedulers still has the old file"
-
-
-@pytest.mark.parametrize(
-    ("workers", "current", "clause", "hint"),
-    [
-        ((SAME,), "v1", "", ""),
-        ((SAME, GONE, SILENT, ELSEWHERE, STRANGE), "v1", "", ""),
-        ((STRANGE,), "v1", "", ""),
-        ((OLD,), "v1", "; it will be run by another version of its code (`v0`, where the run has `v1`)", BOTH),
-        ((OLD,), "", "; it will be run by another version of its code (`v0`, where the run has `v1`)", BOTH),
-        ((NEW,), "v2", "; it will be run by the current version of its code (`v2`, where the run has `v1`)", ""),
-        (
-            (OLD, OLDER),
-            "v1",
-            "; it will be run by other versions of its code (`v-1` and `v0`, where the run has `v1`)",
-            BOTH,
-        ),
-        ((SAME, OLD), "v1", "; `w2` would run it by another version of its code (`v0`, where the run has `v1`)", BOTH),
-        (
-            (SAME, OLD, NEW),
-            "v2",
-            "; `w2` and `w4` would run it by other versions of its code (`v0` and `v2`, where the run has `v1`)",
-            BOTH,
-        ),
-    ],
-)
-@pytest.mark.parametrize("task", [QUEUED, RETRYING], ids=["queued", "retrying"])
-def test_what_waits_says_which_version_of_its_code_will_run(
-    task: TaskInfo, workers: tuple[WorkerView, ...], current: str, clause: str, hint: str
-) -> None:
-    facts: dict[str, Any] = {
-        "scene": scene(*workers),
-        "current": current,
-        "places": {"load": Place(ahead=0, bell=True)},
-    }
-    plain = ask(run(DONE, task), "load", rules=RULES, **facts | {"scene": scene(*[STRANGE] * len(workers))})
-    found = ask(run(DONE, task), "load", rules=RULES, **facts)
-    assert found.code == plain.code
-    assert found.predicate.endswith(clause) if clause else "version" not in found.predicate
-    assert found.hint == hint
-    assert found.facts.get("other_versions", []) == sorted(
-        {each.versions["etl"] for each in workers if clause and each.versions} - {"v1"}
-    )
-    above = ask(run(DONE, replace(DONE, name="clean"), task, WAITING), "report", rules=RULES, **facts)
-    assert ("version" in above.predicate, above.hint) == (bool(clause), hint), "who waits for it says the same"
-
-
-def test_a_task_nobody_takes_says_nothing_of_versions() -> None:
-    for facts in (scene(GONE, SILENT), scene(ELSEWHERE), scene()):
-        assert "version `" not in ask(run(DONE, QUEUED), "load", scene=facts, current="v1").predicate
-
-
-STILL = "if its file was changed, restart first what has loaded it: "
-
-
-@pytest.mark.parametrize(
-    ("workers", "current", "heed"),
-    [
-        ((), "v1", ""),
-        ((GONE, SILENT, ELSEWHERE, STRANGE), "v1", ""),
-        ((SAME,), "v1", f"{STILL}worker `w1` still has version `v1`, which failed"),
-        ((SAME,), "v2", f"{STILL}worker `w1` still has version `v1`, which failed"),
-        ((SAME, NEW), "v2", f"{STILL}worker `w1` still has version `v1`, which failed"),
-        (
-            (SAME, replace(SAME, name="w9")),
-            "v1",
-            f"{STILL}workers `w1` and `w9` still have version `v1`, which failed",
-        ),
-        ((OLD,), "v1", f"{BOTH}: workers have version `v0` where the scheduler has `v1`"),
-        ((NEW,), "v2", ""),
-        ((NEW,), "", ""),
-    ],
-)
-def test_what_failed_says_whether_a_retry_would_run_the_same_code(
-    workers: tuple[WorkerView, ...], current: str, heed: str
-) -> None:
-    blocked = TaskInfo(name="report", state=TaskState.BLOCKED, reason="parent load failed")
-    subject = run(DONE, FAILED, blocked, state=RunState.FAILED, ended_at=ago(10))
-    for task in (None, "load", "report"):
-        found = ask(subject, task, scene=scene(*workers), current=current)
-        assert found.hint == (f"`tm retry etl-1`; {heed}" if heed else "`tm retry etl-1`")
-    cancelled = replace(subject, state=RunState.CANCELLED, tasks=(DONE, replace(FAILED, state=TaskState.CANCELLED)))
-    assert ask(cancelled, scene=scene(*workers), current=current).hint == "`tm retry etl-1`", "its code did not fail"
-
-
-@pytest.mark.parametrize(
-    ("trigger", "tick", "deadline", "said"),
-    [
-        ("manual", None, 20, "; its deadline of 20 s passed at 12:03:52 (11 s ago)"),
-        ("manual", None, 40, "; its deadline of 40 s is at 12:04:12, in 9 s"),
-        ("manual", None, 3600, ""),
-        ("manual", None, None, ""),
-        ("schedule", ago(3600), 1800, "; its deadline of 30 min passed at 11:34:03 (30 min ago)"),
-        ("catchup", ago(3600), 3630, "; its deadline of 3630 s is at 12:04:33, in 30 s"),
-        ("backfill", ago(3600), 1800, ""),
-        ("retry", ago(3600), 1800, ""),
-    ],
-)
-def test_an_open_run_says_that_its_deadline_is_near_or_has_passed(
-    trigger: str, tick: datetime | None, deadline: float | None, said: str
-) -> None:
-    shape = replace(plan(CHAIN, graph="etl", version="v1"), deadline=deadline)
-    subject = replace(run(DONE, RUNNING), trigger=trigger, tick=tick)
-    found = of_run(subject, shape, Known(words=WORDS, scene=scene(SAME)))
-    assert found.predicate.endswith(said) if said else "deadline" not in found.predicate
-    assert (found.facts["deadline_at"] is None) == (deadline is None)
-
-
-def test_what_failed_by_its_config_file_is_not_retried_before_that_is_mended() -> None:
-    found = ask(UNREADABLE, scene=scene(SAME), current="v1")
-    assert found.hint == "mend the config file first, then `tm retry etl-1`"
-    found = of_graph(clockwork(recent=[UNREADABLE]), Known(words=WORDS, scene=scene()))
-    assert found.hint == "mend the config file first; the next tick reads it again, and so does `tm retry etl-1`"
-    began = replace(UNREADABLE, started_at=ago(5))
-    assert ask(began, scene=scene()).hint == "`tm retry etl-1`"
-
-
-_SCENES = {
-    "no server": None,
-    "nobody": scene(),
-    "no leader": scene(leader=None),
-    "suspended": scene(SAME, OLD, suspended=True),
-    "paused": scene(
-        SAME,
-        OLD,
-        queues=(
-            QueueView(
-                name="default",
-                depth=1,
-                bells=1,
-                oldest_ms=None,
-                attended_ms=None,
-                pause=QueuePause(queue="default", by="ann@box", reason="", since_ms=to_ms(ago(60))),
-            ),
-        ),
-    ),
-    "draining": scene(told("w1", "v1", drain="ann@box"), told("w2", "v0", drain="ann@box")),
-    "silent": scene(SILENT),
-    "strangers": scene(worker(graphs=("other",))),
-    "older": scene(OLD, OLDER),
-    "mixed": scene(SAME, OLD, STRANGE, GONE),
-    "suspended and older": scene(OLD, suspended=True),
-}
-
-
-@pytest.mark.parametrize("place", _SCENES)
-@pytest.mark.parametrize("state", list(TaskState))
-def test_a_task_held_by_several_things_at_once_has_one_sound_sentence(place: str, state: TaskState) -> None:
-    shapes = (replace(plan(CHAIN, graph="etl", version="v1", **RULES), deadline=20.0), None)
-    tasks = (replace(FAILED, state=state), replace(QUEUED, state=state), replace(RETRYING, state=state))
-    busy = [Busy(worker=each, graph="etl", task="load", since=ago(5)) for each in ("w1", "w2", "w3")]
-    runs = list(RunState) if state in FINAL_TASK_STATES else [RunState.QUEUED, RunState.RUNNING]
-    for shape in shapes:
-        for task in tasks:
-            for lost in (True, False):
-                known = Known(
-                    words=WORDS,
-                    scene=_SCENES[place],
-                    current="v1",
-                    busy=() if lost else busy,
-                    places={"load": Place(ahead=2, bell=not lost)},
-                )
-                for run_state in runs:
-                    subject = run(DONE, replace(DONE, name="clean"), task, WAITING, state=run_state)
-                    for found in (of_task(subject, each, shape, known) for each in subject.tasks):
-                        _is_sound(found)
-                    _is_sound(of_run(subject, shape, known))
-
-
-def _is_sound(found: Reason) -> None:
-    """One sentence, without holes, doubled marks or the same said twice."""
-    text = found.sentence
-    assert found.code
-    assert text.endswith(".")
-    assert not any(odd in text for odd in ("None", "  ", ";;", "; .", "..", " ;", ": .", "``")), text
-    parts = text.rstrip(".").split("; ")
-    assert len(parts) == len(set(parts)), text
-    hints = found.hint.split("; ")
-    assert len(hints) == len(set(hints)), found.hint
-    assert not (found.code in {"no_worker", "worker_silent", "draining", "not_loaded"} and "will be run" in text), text
-
-
 # Graphs ---------------------------------------------------------------------------------------------------------------
-
-ABOUT = {"schedule": "*/5 * * * *", "timezone": "UTC", "leader": 3}
-PAUSE = Pause(graph="etl", by="ann@box", reason="the source moves", since_ms=to_ms(ago(120)))
-NEXT = ago(-57)
-
-
-def clockwork(**more: Any) -> Clockwork:
-    return Clockwork(**({"graph": "etl", "about": ABOUT, "next_tick": NEXT, "total": 1} | more))
-
-
-SKIPPED = replace(run(state=RunState.SKIPPED, reason="overlap: run etl-0 is still open"), tick=ago(3))
-UNREADABLE = replace(run(state=RunState.FAILED, reason="config file x.json: no", started_at=None), tick=ago(3))
 
 
 @pytest.mark.parametrize(
