@@ -198,7 +198,7 @@ def _start(
     """Start the run of one tick, and return its id; empty when the graph has no room for it."""
     most = 0 if force else int(info.get("max_active_runs") or 0)
     if tick.action is Action.REPAIR:
-        if most and len(client.open_runs(graph)) >= most:
+        if most and client.open_count(graph) >= most:
             return ""
         try:
             planned = plan_retry(client, tick.last, params=params)

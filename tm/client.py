@@ -156,6 +156,11 @@ class Client:
         with reaching(self.where):
             return self.store.open_runs(graph)
 
+    def open_count(self, graph: str) -> int:
+        """How many runs of a graph are open."""
+        with reaching(self.where):
+            return self.store.open_count(graph)
+
     def wait(self, runs: Sequence[str], timeout: float | None = None) -> Iterator[tuple[str, RunState]]:
         """Each run with its final state when it ends, in the order they end, through one connection.
 

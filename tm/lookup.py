@@ -111,7 +111,7 @@ class Lookup:
         found = {row.id: runinfo.from_row(row) for row in rows}
         if self._store is not None:
             with reaching(self._where):
-                fresh = {*self._store.open_runs(graph)[-limit:], *(row.id for row in rows if row.open)}
+                fresh = {*self._store.newest_open(graph, limit), *(row.id for row in rows if row.open)}
                 views = [self._store.run(run) for run in sorted(fresh)]
             found |= {view.id: runinfo.from_view(view) for view in views if view is not None}
         listed = [

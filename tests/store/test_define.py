@@ -151,3 +151,13 @@ def test_a_run_whose_plan_somebody_deleted_is_answered_not_crashed(stage: Stage)
     assert stage.finish(claim)[0].kind in {1, -1}
     stage.take()
     assert stage.store.cancel(run) in {True, False}
+
+
+def test_the_newest_open_runs_are_the_last_created_of_all_graphs(stage: Stage) -> None:
+    one, other = plan(SINGLE, graph="a"), plan(SINGLE, graph="z")
+    for run, shape in (("r1", other), ("r2", one), ("r3", other), ("r4", one)):
+        stage.start(shape, run)
+        stage.later(1)
+    assert stage.store.newest_open(None, 3) == ["r2", "r3", "r4"]
+    assert stage.store.newest_open("z", 1) == ["r3"]
+    assert stage.store.open_count("z") == 2

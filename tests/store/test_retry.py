@@ -8,6 +8,7 @@ import pytest
 import redis.exceptions
 
 from tests.store.stage import CHAIN, DIAMOND, SINGLE, Stage, fan, plan
+from tm.errors import RefusedError
 from tm.events import RunCreated, RunEnded, TaskMarked, TasksKept
 from tm.states import Outcome, RunState, TaskState, Trigger
 from tm.store.records import RUN, SKIP, RetryRun
@@ -209,7 +210,7 @@ def test_large_messages_are_copied_in_several_calls_and_the_run_begins_with_all_
         last = claims[0].task == "last"
         stage.finish(claims[0], Outcome.FAILED if last else Outcome.SUCCESS, b"x" * 1_000_000)
     spec = (*range(13), RUN)
-    calls = []
+    calls: list[Any] = []
     original = stage.store._call
     stage.store._call = lambda name, *args: calls.append(name) or original(name, *args)  # type: ignore[method-assign,func-returns-value]
     assert retry(stage, shape, spec)
@@ -284,3 +285,14 @@ def test_a_retry_marks_nothing_waiting_as_failed(stage: Stage) -> None:
     assert stage.store.mark("r-2", 3, TaskState.SKIPPED, by="me", reason="why") == (True, "waiting")
     assert stage.work() == ["left"]
     assert stage.state("r-2") == "success"
+
+
+def test_a_server_that_always_asks_for_another_call_is_not_asked_for_ever(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = broken_diamond(stage)
+    calls: list[Any] = []
+    monkeypatch.setattr(stage.store, "_call", lambda *args: 2 if calls.append(args) is None else 0)
+    with pytest.raises(RefusedError, match="somebody else starts it"):
+        retry(stage, shape, KEEP)
+    assert len(calls) == len(KEEP) + 2

@@ -82,6 +82,15 @@ class Reading:
             pipeline.zrange(self.keys.open(name), 0, -1)
         return [packing.text(run) for runs in pipeline.execute() for run in runs]
 
+    def newest_open(self, graph: str | None, most: int) -> list[str]:
+        """Ids of the open runs that were created last, of one graph or of all, at most so many."""
+        graphs = [graph] if graph is not None else sorted(map(packing.text, self._redis.smembers(self.keys.names)))
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in graphs:
+            pipeline.zrange(self.keys.open(name), -most, -1, withscores=True)
+        found = [(at, packing.text(run)) for runs in pipeline.execute() for run, at in runs]
+        return [run for _, run in sorted(found)[-most:]]
+
     def open_count(self, graph: str) -> int:
         """How many runs of a graph are open."""
         return int(self._redis.zcard(self.keys.open(graph)))

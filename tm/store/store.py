@@ -11,6 +11,7 @@ import redis.exceptions
 
 from tm.callbacks import MARK as CALLBACK
 from tm.callbacks import QUEUE as CALLBACK_QUEUE
+from tm.errors import RefusedError
 from tm.states import RunState, TaskState, Trigger
 from tm.store import events as event_codec
 from tm.store import packing
@@ -379,11 +380,15 @@ class Store(Reading, Looking, Operating):
         Raises:
             redis.exceptions.ResponseError: "NOPLAN"; "OPEN": the other has not ended; "GONE": the server has forgotten
                 it, or "GONE task": the message of that task.
+            RefusedError: the server asks for more calls than there are messages, as when somebody else starts a run of
+                that id meanwhile.
         """
         args = (run.params, run.config, self._ttl, self._failed_ttl, run.by, run.reason, msgpack.packb(run.tasks))
-        while (answer := self._call("retry", run.source, run.id, version, trigger.value, *args)) == _AGAIN:
-            pass
-        return bool(answer)
+        for _ in range(len(run.tasks) + 2):  # each call copies a message at least
+            answer = self._call("retry", run.source, run.id, version, trigger.value, *args)
+            if answer != _AGAIN:
+                return bool(answer)
+        raise RefusedError(f"messages of {run.source} cannot be copied to {run.id}: somebody else starts it as well")
 
     def mark(self, run: str, node: int, state: TaskState, *, by: str, reason: str) -> tuple[bool, str]:
         """Say how a task of an open run has ended.

@@ -191,7 +191,12 @@ def test_f36_after_runs_are_archived_redis_is_as_before(own: Callable[..., Clust
     cluster.load(fault.size(60, 1000), graphs=("chain", "diamond", "flaky", "bad"), pace=0.0)
     cluster.submit("fan")
     fault.mark(f"{len(cluster.submitted)} runs")
-    wait_for(lambda: len(read_history(cluster.history_file)[0]) == len(cluster.submitted), "all to be filed", 120)
+
+    def all_ended() -> bool:  # and not just created, which is filed while most of them still run
+        rows = read_history(cluster.history_file)[0]
+        return len(rows) == len(cluster.submitted) and all(row.ended for row in rows)
+
+    wait_for(all_ended, "the ends of all to be filed", 120, 0.1)
     at = time.monotonic()
     wait_for(lambda: not cluster.dump().runs and cluster.filed(), "all runs to be forgotten", 60)
     fault.recovered("last run filed to all forgotten (TM_RESULT_TTL 1 s)", time.monotonic() - at, 10.0)
