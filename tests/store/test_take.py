@@ -93,6 +93,21 @@ def test_a_small_run_behind_a_wide_one_does_not_wait_for_all_of_it(stage: Stage,
     assert stage.queued() == stage.bells() == []
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 5, 10, 20])
+def test_what_a_report_makes_ready_comes_after_what_waited_and_is_rung_for_when_it_is_not_handed_out(
+    stage: Stage, count: int
+) -> None:
+    stage.start(plan(fan(10)), "r")
+    first = stage.take_one()
+    runs(stage, "before", "before too")
+    due = ["before_0_1", "before too_0_1", *(f"r_{node}_1" for node in range(1, 11))]
+    _, grant = stage.finish(first, count=count)
+    assert [claim.job for claim in grant.claims] == due[:count]
+    assert stage.bells() == due[count:]
+    assert sorted(stage.queued()) == sorted(due[count:])
+    assert [stage.client.exists(stage.keys.rq_job(job)) for job in due] == [0] * min(count, 12) + [1] * (12 - count)
+
+
 @pytest.mark.parametrize("batch", [1, 4, 32])
 def test_a_queue_that_is_not_deep_is_worked_off_by_age(stage: Stage, batch: int) -> None:
     wide_and_small(stage, 90)

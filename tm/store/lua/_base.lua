@@ -117,15 +117,8 @@ local function write(c, command, key, batch)
     end
 end
 
--- Ring the bells of what this call has queued so far.
--- What others may write to as well, all of `rq:`, is written with pcall: trouble there costs a bell, never the truth.
-local function ring_bells(c)
-    for queue, bells in pairs(c.first) do
-        for k = #bells, 1, -1 do redis.pcall('LPUSH', bell_key(c, queue), bells[k]) end
-        redis.pcall('SADD', 'rq:queues', bell_key(c, queue))
-    end
-    c.first = {}
-    for queue, bells in pairs(c.bells) do
+local function ring_at_end(c, batches)
+    for queue, bells in pairs(batches) do
         local key = bell_key(c, queue)
         for first = 1, #bells, UNPACKABLE do
             local last = math.min(first + UNPACKABLE - 1, #bells)
@@ -134,7 +127,19 @@ local function ring_bells(c)
             end
         end
     end
-    c.bells = {}
+end
+
+-- Ring the bells of what this call has queued so far.
+-- What others may write to as well, all of `rq:`, is written with pcall: trouble there costs a bell, never the truth.
+local function ring_bells(c)
+    for queue, bells in pairs(c.first) do
+        for k = #bells, 1, -1 do redis.pcall('LPUSH', bell_key(c, queue), bells[k]) end
+        redis.pcall('SADD', 'rq:queues', bell_key(c, queue))
+    end
+    c.first = {}
+    ring_at_end(c, c.own)
+    ring_at_end(c, c.bells)
+    c.own, c.bells = {}, {}
 end
 
 -- what RQ is to call, packed: four items, a string of 25 bytes, nil, and three items that follow; then an empty map
@@ -198,6 +203,7 @@ local function context(keys)
         p = space.p, now = now, stamp = string.format('%.0f', now), room = ROOM,
         rq = space.rq, bell = space.bell, events = space.events, leases = space.leases,
         bells = {}, first = {}, -- queue -> bells to ring, those that go before all others
+        own = {}, -- queue -> bells to ring that this very call may still answer (`grant`)
         fresh = {}, waiting = {}, -- jobs queued by this call, in order; job -> what RQ is to know of it
         queued = {}, unqueued = {}, -- queue -> score, job... to add; jobs to remove
         gone = {}, -- keys of RQ jobs to delete

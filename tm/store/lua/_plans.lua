@@ -51,7 +51,7 @@ local function node_of(plan, index)
         index = index, field = string.format('%d', index), first = string.format('_%d_1', index),
         name = t[1], queue = t[2], parents = t[3], children = t[4],
         retries = t[5], delay = t[6], backoff = t[7], longest = t[8], jitter = t[9], timeout = tostring(t[10]),
-        label = plan.graph .. '.' .. t[1], calls = kinds_of(t[11]),
+        label = plan.graph .. '.' .. t[1], wanted = plan.graph .. '/' .. t[1], calls = kinds_of(t[11]),
     }
     plan.nodes[index] = node
     return node

@@ -45,7 +45,8 @@ end
 local function claim(c, ask, job, ordinal)
     local run, index, attempt = split(job)
     if not run then return nil, false end -- somebody else's
-    local v = redis.pcall('HMGET', run_key(c, run), 'plan', 'state', 'tick', 'given', index)
+    local key = run_key(c, run)
+    local v = redis.pcall('HMGET', key, 'plan', 'state', 'tick', 'given', index)
     local r = read_record(v[5])
     local plan = r and plan_of(c, v[1])
     if not plan or r[STATE] ~= 'queued' or r[ATTEMPT] ~= attempt or not is_open(v[2]) then
@@ -53,7 +54,7 @@ local function claim(c, ask, job, ordinal)
         return nil, false
     end
     local node = node_of(plan, tonumber(index))
-    local wanted = node.wanted or plan.graph .. '/' .. node.name
+    local wanted = node.wanted
     local offered = ask.offers[wanted]
     if offered == nil then
         -- has it this task, or the graph and does not say which tasks of it?
@@ -74,9 +75,9 @@ local function claim(c, ask, job, ordinal)
     end
     r[STATE], r[TOKEN], r[CLAIMED], r[WORKER] = 'running', ask.token .. '.' .. ordinal, c.now, ask.worker
     if v[2] == 'queued' then
-        redis.call('HSET', run_key(c, run), node.field, packed_record(r), 'state', 'running', 'started', c.stamp)
+        redis.call('HSET', key, node.field, packed_record(r), 'state', 'running', 'started', c.stamp)
     else
-        redis.call('HSET', run_key(c, run), node.field, packed_record(r))
+        redis.call('HSET', key, node.field, packed_record(r))
     end
     local n = #c.leased
     c.leased[n + 1], c.leased[n + 2] = ask.deadline, job
@@ -158,9 +159,23 @@ local BY_AGE = 100 -- bells; what is no deeper is worked off by age
 local ONE_IN = 4
 local turns, turn_count = {}, 0 -- key of a queue -> bells popped since the newest had its turn; may be forgotten
 
+-- The next of what this call has queued itself, as if it had been rung and popped again; a hop of a chain saves both.
+local function own_bells(c, queue, count)
+    local own = c.own[queue]
+    if not own then return nil end
+    c.own[queue] = nil
+    if #own <= count then return own end
+    local bells, rest = {}, {}
+    for k = 1, #own do
+        if k <= count then bells[k] = own[k] else rest[k - count] = own[k] end
+    end
+    c.own[queue] = rest
+    return bells
+end
+
 local function pop_bells(c, queue, count)
     local key = bell_key(c, queue)
-    if queue == CALLBACK_QUEUE then return redis.pcall('LPOP', key, count) end
+    if queue == CALLBACK_QUEUE then return redis.pcall('LPOP', key, count) or own_bells(c, queue, count) end
     local turn = turns[key]
     if not turn then
         if turn_count >= 1024 then turns, turn_count = {}, 0 end
@@ -173,7 +188,11 @@ local function pop_bells(c, queue, count)
         local depth = redis.pcall('LLEN', key)
         if type(depth) ~= 'number' or depth <= BY_AGE then newest = 0 end
     end
-    if newest == 0 then return redis.pcall('LPOP', key, count) end
+    if newest == 0 then
+        return redis.pcall('LPOP', key, count) or own_bells(c, queue, count)
+    end
+    ring_at_end(c, c.own)
+    c.own = {}
     local bells = newest < count and redis.pcall('LPOP', key, count - newest) or {}
     local last = redis.pcall('RPOP', key, newest)
     c.newest = true
@@ -243,7 +262,8 @@ local function grant(c, ask)
         if claimed then claims[1] = claimed end
         if back then passed = passed + 1 end
     end
-    ring_bells(c)
+    if next(c.first) then ring_bells(c) end
+    c.own, c.bells = c.bells, {} -- and what is put back below waits until this call is over
     for _, queue in ipairs(ask.queues) do
         while not paused[queue] and #claims < ask.count and passed < 16 and popped < MOST_BELLS do
             local bells = pop_bells(c, queue, ask.count - #claims)
