@@ -17,8 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
-PLAYED = ("logs", "why", "backup", "check", "retry", "cancel", "mark", "pause", "queues", "backfill", "trigger")
-PLAYED += ("wait", "doctor", "prune", "schedule", "run-by-hand", "config-file")
+PLAYED = (
+    "logs",
+    "why",
+    "backup",
+    "check",
+    "retry",
+    "cancel",
+    "mark",
+    "pause",
+    "queues",
+    "backfill",
+    "trigger",
+    "wait",
+    "doctor",
+    "prune",
+    "schedule",
+    "run-by-hand",
+    "config-file",
+)
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
 #: the files of a page that is played without a stack, in a directory of its own: its blocks of that language
 FILES = {"config-file": {"python": "greetings.py", "json": "greetings.json"}}
@@ -93,3 +110,32 @@ def test_a_page_does_what_it_says(page: str, here: Path) -> None:
         expected = re.search(r"ends with (\d+)", comment)
         done = run(here, *words)
         assert done.returncode == int(expected[1] if expected else 0), f"{line}\n{done.stdout}{done.stderr}"
+
+
+#: what those pages need is a shared server, other hosts or other people's programs: their commands have to exist at least
+SHOWN = ("several-hosts", "deploy", "upgrade", "run-by-hand", "wait", "prune")
+
+
+@pytest.mark.parametrize("page", SHOWN)
+def test_commands_that_are_only_shown_exist(page: str, tmp_path: Path) -> None:
+    text = (PAGES / f"{page}.md").read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```\n", text, re.DOTALL | re.MULTILINE)
+    lines = [
+        line.partition(" #")[0] for kind, block in blocks if kind in {"sh", "ini", ""} for line in block.splitlines()
+    ]
+    prose = re.sub(r"^```.*?^```\n", "", text, flags=re.DOTALL | re.MULTILINE)
+    written = re.findall(r"(?:^|[ /(])((?:tm|tm-worker|tm-scheduler) [^ |)\n][^|)\n]*)", "\n".join(lines), re.MULTILINE)
+    named_in_prose = re.findall(r"`((?:tm|tm-worker|tm-scheduler) [^`]+)`", prose)
+    assert written or named_in_prose
+    for command in (*written, *named_in_prose):
+        words = shlex.split(command)
+        if words[0] == "tm":
+            words = [word for word in words[1:] if word != "-q"]
+            if words[0] == "--home":
+                words = words[2:]
+            words = ["tm", *words]
+        options = [word.partition("=")[0] for word in words if word.startswith("--")]
+        named = 3 if words[1:2] in (["workers"], ["queues"], ["cron"]) and len(words) > 2 else 2
+        done = run(tmp_path, *(words[:named] if words[0] == "tm" else words[:1]), "--help")
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert all(option in done.stdout for option in options), command
