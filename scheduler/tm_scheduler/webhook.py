@@ -6,13 +6,16 @@ Signed as Standard Webhooks has it (https://www.standardwebhooks.com): HMAC-SHA2
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
 import hashlib
 import hmac
 import http.client
 import json
 import random
+import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -218,5 +221,41 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Bounded(http.client.HTTPConnection):
+    """Has its time-out for the whole answer; a socket's own is for each read, which headers that drip never reach."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        late = threading.Event()
+
+        def cut() -> None:
+            late.set()
+            with contextlib.suppress(OSError, AttributeError):  # it has ended at this very moment
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self.timeout or TIMEOUT, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()
+        finally:
+            timer.cancel()
+            if late.is_set():  # what was read up to the cut may look like an answer
+                raise TimeoutError
+
+
+class _BoundedTLS(_Bounded, http.client.HTTPSConnection):
+    pass
+
+
+class _Plain(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Bounded, req)
+
+
+class _TLS(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_BoundedTLS, req)
+
+
 def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_Stay)
+    return urllib.request.build_opener(_Stay, _Plain, _TLS)

@@ -147,6 +147,33 @@ def test_silence_a_torn_connection_and_nobody_there_are_tried_again(receiver: Re
         assert "T0KEN" not in reply.problem
 
 
+def test_who_drips_headers_is_not_waited_for_and_counts_as_no_answer(receiver: Receiver) -> None:
+    over = threading.Event()
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        while not over.wait(0.02):
+            try:
+                handler.wfile.write(b"x")
+            except OSError:  # it has hung up
+                over.set()
+
+    receiver.answer = drip
+    try:
+        reply = webhook.send(receiver.url, KEY, ALERT, 1, timeout=0.3)
+        assert (reply.sent, reply.again) == (False, True)
+        assert "no answer within" in reply.problem
+        assert over.wait(10), "its connection is still open"
+    finally:
+        over.set()
+
+
+def test_a_port_that_does_not_speak_tls_is_tried_again(receiver: Receiver) -> None:
+    reply = webhook.send(receiver.url.replace("http:", "https:"), KEY, ALERT, 1)
+    assert (reply.sent, reply.again) == (False, True)
+    assert reply.problem.startswith("TLS:")
+
+
 def test_pauses_grow_to_ten_minutes_and_heed_what_the_receiver_says() -> None:
     again = webhook.Reply(sent=False, again=True)
     assert [webhook.pause_after(tries, again, lambda: 1.0) for tries in (1, 2, 3, 8, 100)] == [5, 10, 20, 600, 600]
