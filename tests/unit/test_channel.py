@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tm_worker import channel
 from tm_worker.channel import BrokenFrameError, ExecutorEnd, SupervisorEnd, pack
 
 if TYPE_CHECKING:
@@ -101,3 +103,71 @@ def test_an_executor_sees_the_end() -> None:
     assert executor.receive() == ["x"]
     assert executor.receive() is None
     executor.close()
+
+
+@pytest.fixture
+def packets() -> Iterator[tuple[SupervisorEnd, ExecutorEnd]]:
+    pair = channel.packets()
+    if pair is None:
+        pytest.skip("no sockets here that keep packets apart")
+    ours, theirs = socket.socketpair()
+    # as after a fork: both hold the end from which claims are read
+    executor = ExecutorEnd(theirs, pair[1].dup())
+    supervisor = SupervisorEnd(ours, pair)
+    yield supervisor, executor
+    executor.close()
+    for each in (ours, *pair):
+        each.close()
+
+
+def claim_of(size: int, job: str = "r_0_1") -> list[Any]:
+    """A claim whose packed form has so many bytes."""
+    body = bytes(size - len(msgpack.packb([job, bytes(size - 64)])) + size - 64)
+    claim = [job, body]
+    assert len(msgpack.packb(claim)) == size
+    return claim
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_claims_about_the_greatest_packet_arrive_whole(packets: tuple[SupervisorEnd, ExecutorEnd], beyond: int) -> None:
+    supervisor, executor = packets
+    sent = [claim_of(channel.PACKET + beyond, "r_0_1"), ["r_1_1"]]
+    assert all(map(supervisor.run, sent))
+    assert [executor.receive(), executor.receive()] == sent
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_claim_of_any_size_that_nobody_read_is_taken_back(
+    packets: tuple[SupervisorEnd, ExecutorEnd], beyond: int
+) -> None:
+    supervisor, _ = packets
+    assert supervisor.run(claim_of(channel.PACKET + beyond, "r_0_1"))
+    assert supervisor.take_back() == ["r_0_1"]
+    assert supervisor.take_back() == []
+
+
+def test_a_socket_full_of_claims_says_so_and_loses_none(packets: tuple[SupervisorEnd, ExecutorEnd]) -> None:
+    supervisor, executor = packets
+    sent = []
+    while supervisor.run(claim := [f"r_{len(sent)}_1", bytes(1000)]):
+        sent.append(claim)
+    assert executor.receive() == sent[0]
+    assert supervisor.run(claim), "there is room again"
+    left = [*sent[1:], claim]
+    assert [executor.receive() for _ in left[:3]] == left[:3]
+    assert supervisor.take_back() == [job for job, _ in left[3:]]
+
+
+def test_a_large_claim_whose_mark_found_no_room_is_never_begun(packets: tuple[SupervisorEnd, ExecutorEnd]) -> None:
+    supervisor, executor = packets
+    sent = []
+    while supervisor.run(claim := [f"r_{len(sent)}_1", bytes(1000)]):
+        sent.append(claim)
+    large = claim_of(channel.PACKET + 1, "large_0_1")
+    while supervisor.run([f"r_{len(sent)}_1"]):  # the last gaps
+        sent.append([f"r_{len(sent)}_1"])
+    assert not supervisor.run(large)
+    assert [executor.receive() for _ in sent] == sent
+    assert supervisor.take_back() == [], "it counts as not handed over"
+    supervisor.close()
+    assert executor.receive() is None, "and without its mark nobody looks for it"
