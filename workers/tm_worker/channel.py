@@ -123,14 +123,16 @@ class SupervisorEnd:
             OSError: the executor is gone.
         """
         body = _pack(claim)
-        if self._claims is None or len(body) > PACKET:
-            self.send(_LENGTH.pack(len(body)), body)
-            body, self._streamed = _IN_THE_STREAM, claim[0]
+        large = self._claims is None or len(body) > PACKET
         if self._claims is not None:
             try:
-                self._claims.send(body)
+                # the mark first: without room for it a claim in the stream would be taken for the next large one
+                self._claims.send(_IN_THE_STREAM if large else body)
             except BlockingIOError:
                 return False
+        if large:
+            self._streamed = claim[0]
+            self.send(_LENGTH.pack(len(body)), body)
         return True
 
     def take_back(self) -> list[str]:
