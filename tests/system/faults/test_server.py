@@ -189,7 +189,7 @@ def test_f23_nobody_is_declared_dead_because_the_server_froze(cluster: Cluster, 
         client.ping()
     at = time.monotonic()
     wait_for(lambda: all(cluster.state(run) == "success" for run in runs), "the tasks to be done", 30)
-    # whoever was asleep in its back-off of up to 10 s needs that long
+    # whoever was asleep in its back-off of up to 3 s needs that long
     fault.recovered("thaw to results delivered", time.monotonic() - at, 12.0)
     assert not reaped(cluster.tap.seen[seen:])
     cluster.settle()
@@ -290,7 +290,7 @@ def test_f27_a_worker_cut_off_from_the_server_loses_its_work_and_comes_back_clea
             each.end()
     again = cluster.submit("chain")
     wait_for(lambda: cluster.state(again) == "success", "it to work again", 30)
-    # its back-off has grown up to 10 s, its doorbell may wait for an answer that never comes for as long
+    # its back-off has grown up to 3 s, its doorbell may wait 10 s for an answer that never comes
     fault.recovered("network back to work done", time.monotonic() - at, 16.0)
     cluster.settle()
     cluster.judge()
