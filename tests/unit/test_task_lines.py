@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import select
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from tm_worker.frames import MARK, ROOM, Splitter, head
 from tm_worker.journal import LINE_COST, LONGEST_LINE, About, Journal
 from tm_worker.lines import Lines
 from tm_worker.outgoing import EVERY, KEPT, REFUSED_PAUSE, Outgoing
+from tm_worker.unread import Unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -387,17 +387,22 @@ class Hands:
         self.out, self.err, *self.readers = self.lines.open(1)
         for descriptor in (self.out, self.err):
             os.write(descriptor, SIGN)
+        self.unread = Unread(tuple(self.readers))
+        self.unread.marked()
+        self.ends = 0  #: that were marked
         self.queue = ["b", "c"]
         self.ends_when_heard = False
         self.lines._hear, self.lines._running = self.hear, self.running
         self.lines._read_all()
-        os.read(self.readers[2], 100)
+        assert self.unread.nothing()
 
     def end(self) -> None:
         """The first attempt ends as `Capture.end` has it, and reports."""
-        unread, _, _ = select.select(self.readers, [], [], 0)
-        if unread:
-            os.write(self.out, frame(frames.END, msgpack.packb(["t", "r", "g", self.queue[0], 1])))
+        if not self.unread.nothing():
+            for descriptor in (self.out, self.err):
+                os.write(descriptor, frame(frames.END, msgpack.packb([self.queue[0], "r", "g", self.queue[0], 1])))
+            self.unread.marked()
+            self.ends += 1
         del self.queue[0]
 
     def hear(self, _: int) -> None:
@@ -453,3 +458,56 @@ def test_what_nobody_runs_to_write_is_of_nobody(hands: Hands) -> None:
     os.write(hands.out, b"late\n")
     hands.lines._read_all()
     assert hands.echo.shown == [("nobody", "late\n")]
+
+
+def test_a_mark_of_an_end_makes_no_other(hands: Hands) -> None:
+    hands.queue = [*"bcdefgh"]
+    os.write(hands.err, b"of b\n")
+    hands.end()
+    assert hands.ends == 1
+    hands.end()  # the marks are unread
+    assert hands.ends == 1
+    hands.lines._read_all()  # they are read, with what was before them
+    hands.end()
+    assert hands.ends == 2, "there was more in it, and nobody knows whose"
+    hands.end()
+    hands.lines._read_all()
+    hands.end()
+    hands.end()
+    assert hands.ends == 2
+    os.write(hands.out, b"of h\n")
+    hands.lines._read_all()
+    hands.end()
+    assert hands.ends == 3
+    assert hands.echo.shown == [("b", "of b"), ("h", "of h")]
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 20, 21, 22, 29, 30, 31])
+def test_what_is_as_long_as_a_mark_is_none(hands: Hands, size: int) -> None:
+    hands.queue = [*"bcd"]
+    os.write(hands.out, b"of b\n")
+    hands.end()
+    hands.lines._read_all()
+    os.write(hands.out, b"c" * (size - 1) + b"\n")
+    hands.end()
+    hands.lines._read_all()
+    assert hands.echo.shown[1:] == [("c", "c" * (size - 1))]
+
+
+def test_a_read_that_was_on_its_way_when_an_attempt_ended_may_have_read_of_the_next(hands: Hands) -> None:
+    hands.queue = [*"bcdef"]
+    pipe = hands.lines._pipes[1][0]
+    begins, marks, _ = pipe.news
+    os.write(pipe.told, begins)
+    hands.end()
+    assert hands.ends == 1
+    os.read(pipe.descriptor, 1 << 16)
+    hands.end()
+    assert hands.ends == 2, "what it found is not known yet"
+    os.write(pipe.told, marks)
+    hands.end()
+    assert hands.ends == 3, "it may have been of this one until now"
+    hands.lines._read_all()
+    hands.end()
+    hands.end()
+    assert hands.ends == 3

@@ -13,7 +13,6 @@ import fcntl
 import io
 import logging
 import os
-import select
 import sys
 import time
 from typing import Any, TextIO
@@ -21,6 +20,7 @@ from typing import Any, TextIO
 import msgpack
 
 from tm_worker import frames
+from tm_worker.unread import Unread
 
 #: descriptors of ours are above those that tasks close by number
 _HIGH = 512
@@ -32,25 +32,23 @@ class Capture:
     Standard output and standard error are pipes by now, whose other ends the supervisor reads.
 
     Args:
-        readers: the same ends again, to see whether all has been read, and where the supervisor tells, before it reads,
-            that it does. They are closed to all but this process.
+        readers: the ends that the supervisor reads, to see whether all has been read, and where it tells of its reads.
+            They are closed to all but this process.
     """
 
     def __init__(self, readers: tuple[int, int, int]) -> None:
         self._mark = os.urandom(frames.MARK)
         self._out, self._err = (_high(descriptor) for descriptor in (1, 2))
-        self._readers = tuple(_high(descriptor) for descriptor in readers)
+        out, err, news = (_high(descriptor) for descriptor in readers)
         for descriptor in readers:
             os.close(descriptor)
-        self._unread = select.poll()
-        self._read = self._readers[2]
-        for descriptor in self._readers:
-            self._unread.register(descriptor, select.POLLIN)
+        self._unread = Unread((out, err, news))
         self._pid = os.getpid()
         self._about: tuple[Any, ...] | None = None
         self._told = False  #: the attempt has written something, and what it is
         for descriptor in (self._out, self._err):
             os.write(descriptor, self._mark)
+        self._unread.marked()
         sys.stdout = sys.__stdout__ = self._stream(1, frames.OUT, sys.stdout)  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = self._stream(2, frames.ERR, sys.stderr)  # type: ignore[misc]
         self._take_over_logging()
@@ -62,11 +60,10 @@ class Capture:
     def end(self) -> None:
         """The attempt has ended; call it before its report is sent, when Python's streams are flushed."""
         # who has written past Python is not known: a subprocess may have
-        if self._told or self._unread.poll(0):
-            with contextlib.suppress(OSError):  # no reads to be told of
-                os.read(self._read, 4096)
+        if not self._unread.nothing() or self._told:
             for descriptor in (self._out, self._err):
                 self._send(descriptor, frames.END, msgpack.packb(self._about))
+            self._unread.marked()
             self._told = False
         self._about = None
 

@@ -22,6 +22,10 @@ ROOM = getattr(select, "PIPE_BUF", 512) - _HEAD.size
 #: kinds: what comes in between the frames, Python's two streams, a logging record, an attempt begins, it has ended
 RAW, OUT, ERR, LOG, BEGIN, END = range(6)
 
+#: what an executor is told of reads of its standard output, and of its standard error: one begins; it found ends of
+#: attempts at most; it found more
+NEWS = (b"r", b"m", b"d"), (b"R", b"M", b"D")
+
 _LEVEL = struct.Struct("!HB")  # of a logging record: level, bytes of the logger's name
 
 
@@ -100,6 +104,11 @@ class Splitter:
             start += MARK
         self._rest = data[start:]
         return pieces
+
+    @property
+    def waits(self) -> bool:
+        """Whether the last bytes are no piece yet."""
+        return bool(self._rest)
 
     def left(self) -> bytes:
         """What is no piece and never will be, for nothing follows."""

@@ -64,7 +64,8 @@ class _Pipe:
     number: int
     descriptor: int
     stream: Stream
-    told: int  #: where the executor hears, before each read, that it happens
+    told: int  #: where the executor hears of each read
+    news: tuple[bytes, bytes, bytes]  #: it begins; it found ends of attempts at most; it found more
     splitter: Splitter = field(default_factory=Splitter)
     about: About | None = None  #: the attempt that has said to be writing
 
@@ -140,7 +141,8 @@ class Lines:
                 os.close(descriptor)
             raise
         out, out_end, err, err_end, hears, told, *readers = made
-        pipes = [_Pipe(number, out, Stream.STDOUT, told), _Pipe(number, err, Stream.STDERR, told)]
+        of_out, of_err = frames.NEWS
+        pipes = [_Pipe(number, out, Stream.STDOUT, told, of_out), _Pipe(number, err, Stream.STDERR, told, of_err)]
         self._pipes[number] = pipes
         for pipe in pipes:
             self._inner.register(pipe.descriptor, selectors.EVENT_READ, pipe)
@@ -254,18 +256,22 @@ class Lines:
 
     def _fetch(self, pipe: _Pipe, pieces: list[Piece]) -> int:
         """Add to these what waits in a pipe; returns how many bytes that was."""
+        begins, marks, more = pipe.news
         # the other order would let an attempt end between the two, and not know that it was read
-        with contextlib.suppress(OSError):  # it has many such news, and one will do; or it is gone
-            os.write(pipe.told, b"r")
+        _tell(pipe.told, begins)
         try:
             data = os.read(pipe.descriptor, PIPE_SIZE)
         except BlockingIOError:
+            _tell(pipe.told, marks)
             return 0
         if not data:
             with contextlib.suppress(KeyError):
                 self._inner.unregister(pipe.descriptor)
             return 0
-        pieces += pipe.splitter.feed(data)
+        found = pipe.splitter.feed(data)
+        quiet = not pipe.splitter.waits and all(piece.kind == frames.END for piece in found)
+        _tell(pipe.told, marks if quiet else more)
+        pieces += found
         return len(data)
 
     def _take(self, pipe: _Pipe, pieces: list[Piece]) -> None:
@@ -297,9 +303,9 @@ class Lines:
     def _whose(self, pipe: _Pipe, pieces: list[Piece], after: int) -> About | None:
         """Of which attempt something is that was written past Python.
 
-        An attempt that ends says so in the pipe when something is unread by then, or was read while it ran. So it is of
-        the one that says so next. Where nobody does, it is of the one that runs: those that have reported before would
-        have said so before, and what they said is read here.
+        An attempt that ends says so in the pipe when something is unread by then, or was read while it ran; what others
+        have said of their ends does not count. So it is of the one that says so next. Where nobody does, it is of the
+        one that runs: those that have reported before would have said so before, and what they said is read here.
         """
         for _ in range(_LAST_READS):
             for piece in pieces[after:]:
@@ -394,6 +400,11 @@ class Lines:
             for journal in self._journals.values():
                 if journal.fresh:
                     self._outgoing.put(journal.chunks())
+
+
+def _tell(descriptor: int, news: bytes) -> None:
+    with contextlib.suppress(OSError):  # an executor that has so many news knows enough; or it is gone
+        os.write(descriptor, news)
 
 
 def _about(packed: bytes) -> About | None:
