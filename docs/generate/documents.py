@@ -141,13 +141,13 @@ DOCUMENTS: dict[str, Document] = {
                 "oldest_since": ("instant or null", "Since when the oldest of them waits."),
                 "running": ("number", "Attempts that run."),
                 "live_workers": ("number", "Workers that take from it."),
-                "last_heard_of": ("instant or null", "When one was last heard of; null for never."),
+                "heartbeat_at": ("instant or null", "When one of them was last heard of; null for never."),
                 "suspended": ("boolean", "Whether all workers are suspended (`rq suspend`)."),
                 "paused": ("QueuePause or null", "Why nothing of it is handed out."),
             }
         ),
     ),
-    "tm.queue-pauses/1": Document(
+    "tm.queues.pause/1": Document(
         printed_by="tm queues pause",
         item=_item(
             {
@@ -159,11 +159,11 @@ DOCUMENTS: dict[str, Document] = {
             }
         ),
     ),
-    "tm.queue-resume/1": Document(
+    "tm.queues.resume/1": Document(
         printed_by="tm queues resume",
         item=_item({"queue": ("text", "Name of the queue."), "resumed": ("boolean", "Always true.")}),
     ),
-    "tm.queue-purge/1": Document(
+    "tm.queues.purge/1": Document(
         printed_by="tm queues purge",
         item=_item(
             {
@@ -193,7 +193,7 @@ DOCUMENTS: dict[str, Document] = {
             }
         ),
     ),
-    "tm.drain/1": Document(
+    "tm.workers.drain/1": Document(
         printed_by="tm workers drain",
         item=_item(
             {
@@ -250,7 +250,7 @@ DOCUMENTS: dict[str, Document] = {
             }
         ),
     ),
-    "tm.pauses/1": Document(printed_by="tm pause", item="Pause"),
+    "tm.pause/1": Document(printed_by="tm pause", item="Pause"),
     "tm.resume/1": Document(
         printed_by="tm resume",
         item=_item(
@@ -335,7 +335,7 @@ DOCUMENTS: dict[str, Document] = {
             }
         ),
     ),
-    "tm.exit-codes/1": Document(
+    "tm.help.exit-codes/1": Document(
         printed_by="tm help exit-codes",
         item=_item({"code": ("number", "The exit code."), "meaning": ("text", "What it means.")}),
     ),

@@ -182,7 +182,7 @@ def _waiting(found: gauges.Gauges) -> Iterator[Metric]:
     depths = [(queue, float(depth.size)) for queue, depth in found.queues.items()]
     ages = [(queue, depth.age) for queue, depth in found.queues.items()]
     open_runs = [(graph, float(count)) for graph, count in found.open_runs.items()]
-    yield by_label("taskmaster_queue_depth", "Attempts that wait for a worker", "queue", depths)
+    yield by_label("taskmaster_queue_waiting", "Attempts that wait for a worker", "queue", depths)
     yield by_label("taskmaster_queue_age_seconds", "How long the oldest of them has waited", "queue", ages)
     paused = [(queue, float(queue in found.paused_queues)) for queue in {**found.queues}.keys() | found.paused_queues]
     yield by_label("taskmaster_queue_paused", "1 while nothing of it is handed out", "queue", sorted(paused))

@@ -158,7 +158,7 @@ def test_both_services_tell_what_goes_on(place):
     place.start("waiting")
 
     wait_for(lambda: scheduler.metrics().get(("taskmaster_runs_ended_total", "dying", "failed")), "events to be filed")
-    wait_for(lambda: scheduler.metrics()["taskmaster_queue_depth", "nobody"] == 1, "an attempt nobody takes")
+    wait_for(lambda: scheduler.metrics()["taskmaster_queue_waiting", "nobody"] == 1, "an attempt nobody takes")
     found = scheduler.metrics()
     assert found["taskmaster_scheduler_leading",] == 1
     assert found["taskmaster_scheduler_term",] == 1
@@ -179,7 +179,7 @@ def test_both_services_tell_what_goes_on(place):
         lambda: (again := scheduler.metrics())["taskmaster_queue_age_seconds", "nobody"] > 1 and again,
         "the attempt nobody takes to grow old",
     )
-    assert later["taskmaster_queue_depth", "default"] < 3
+    assert later["taskmaster_queue_waiting", "default"] < 3
     ticks = later["taskmaster_ticks_total", "ticking", "run"]
     assert ticks >= 1
     assert later["taskmaster_tick_lag_seconds_count", "ticking", "schedule"] <= ticks

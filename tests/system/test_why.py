@@ -199,7 +199,7 @@ def test_a_queue_without_a_worker_is_named_by_whoever_waits_for_it(tidy: Place) 
         == "`publish` waits for `train`, which is queued: queue `gpu` has never had a worker."
     )
     [gpu] = [each for each in tidy.items("queues") if each["name"] == "gpu"]
-    assert (gpu["waiting"], gpu["live_workers"], gpu["last_heard_of"]) == (1, 0, None)
+    assert (gpu["waiting"], gpu["live_workers"], gpu["heartbeat_at"]) == (1, 0, None)
     assert re.search(r"gpu +1 .*never had a worker", tidy.tm("queues"))
 
     worker = tidy.service("tm-worker", "graphs.py", "--queue", "gpu", "--processes", "1", ready="worker ready")

@@ -43,7 +43,7 @@ def test_exit_codes_are_a_table_and_the_errors_keep_to_it(tm: Any) -> None:
     assert [int(line.split()[0]) for line in out.splitlines()[1:]] == list(EXIT_CODES)
     kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]
     assert {each.exit_code for each in kinds if hasattr(each, "exit_code")} <= set(EXIT_CODES)
-    assert json.loads(tm("help", "exit-codes", "--json")[1])["schema"] == "tm.exit-codes/1"
+    assert json.loads(tm("help", "exit-codes", "--json")[1])["schema"] == "tm.help.exit-codes/1"
 
 
 def test_help_on_a_command_is_the_help_of_the_command(tm: Any) -> None:

@@ -70,7 +70,8 @@ def show_help(face: Face, ctx: click.Context, topic: tuple[str, ...]) -> None:
     render, word = face.render(), " ".join(topic)
     if word == "exit-codes":
         if face.as_json:
-            render.document("tm.exit-codes/1", [{"code": code, "meaning": said} for code, said in EXIT_CODES.items()])
+            items = [{"code": code, "meaning": said} for code, said in EXIT_CODES.items()]
+            render.document("tm.help.exit-codes/1", items)
         else:
             render.table((">CODE", "MEANING"), [[str(code), said] for code, said in EXIT_CODES.items()])
     elif word in {"references", "times", "json"}:

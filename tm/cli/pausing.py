@@ -48,7 +48,7 @@ def pause(face: Face, graph: str | None, everything: bool, reason: str, until: s
     if face.as_json:
         from tm.cli.documents import pause_document
 
-        face.render().document("tm.pauses/1", [pause_document(found)])
+        face.render().document("tm.pause/1", [pause_document(found)])
     else:
         from tm.clock import from_ms
 

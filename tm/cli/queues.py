@@ -78,7 +78,7 @@ def pause(face: Face, queue: str, reason: str, until: str | None) -> None:
         found = client.store.queue_pauses(0)[queue]
     render = face.render()
     if face.as_json:
-        render.document("tm.queue-pauses/1", [{"queue": queue, **_pause_document(found)}])
+        render.document("tm.queues.pause/1", [{"queue": queue, **_pause_document(found)}])
         return
     till = f" until {render.clock(from_ms(found.until_ms))} {render.zone_name}" if found.until_ms else ""
     again = f"queue {queue} was paused before; reason and end are as you say now{till}"
@@ -108,7 +108,7 @@ def resume(face: Face, queue: str) -> None:
     if not resumed:
         raise RefusedError(f"queue {queue!r} is not paused")
     if face.as_json:
-        face.render().document("tm.queue-resume/1", [{"queue": queue, "resumed": True}])
+        face.render().document("tm.queues.resume/1", [{"queue": queue, "resumed": True}])
     else:
         face.render().line(f"resumed queue {queue}")
 
@@ -155,7 +155,7 @@ def purge(face: Face, queue: str, reason: str, dry_run: bool, yes: bool) -> None
     render = face.render()
     if face.as_json:
         item = {"queue": queue, "attempts": attempts, "runs": runs, "purged": not dry_run, "dry_run": dry_run}
-        render.document("tm.queue-purge/1", [item])
+        render.document("tm.queues.purge/1", [item])
         return
     if not attempts:
         render.line(f"nothing waits in queue {queue}")
@@ -239,7 +239,7 @@ def _document(queue: QueueView, crew: Crew) -> dict[str, Any]:
         "oldest_since": None if queue.oldest_ms is None else instant(from_ms(queue.oldest_ms)),
         "running": crew.running_on(queue.name),
         "live_workers": crew.live_on(queue.name),
-        "last_heard_of": None if queue.attended_ms is None else instant(from_ms(queue.attended_ms)),
+        "heartbeat_at": None if queue.attended_ms is None else instant(from_ms(queue.attended_ms)),
         "suspended": scene.suspended if scene else False,
         "paused": None if queue.pause is None else _pause_document(queue.pause),
     }

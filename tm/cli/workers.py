@@ -108,7 +108,7 @@ def drain(
     ended = _ends(face, client, told, timeout) if wait and not dry_run else {}
     if face.as_json:
         items = [{"worker": each, "dry_run": dry_run, "ended": ended.get(each, False)} for each in told]
-        render.document("tm.drain/1", items)
+        render.document("tm.workers.drain/1", items)
     if lost := [each for each, in_order in ended.items() if not in_order]:
         raise RefusedError(f"{', '.join(lost)} did not end in good order: not heard of any more")
 
