@@ -21,6 +21,7 @@ from tm_worker.outage import AWAY, Outage
 from tm_worker.refusal import Refused
 from tm_worker.spool import Spool
 from tm_worker.telling import log_end
+from tm_worker.trickle import Trickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,6 +99,7 @@ class Exchange:
         self._refused = Refused(self._bury)
         self._bell = ""
         self._rest_until, self._rest = 0.0, FIRST_REST
+        self._trickle = Trickle()
         self._look_at: float | None = None  # whether queues are paused still
         self._retries: list[float] = []
         self._server_ahead = 0.0  # ms of the server's clock at 0 of ours
@@ -150,8 +152,13 @@ class Exchange:
         return min(times) if times else None
 
     def rest(self, now: float) -> float:
-        """Seconds in which results may come together, for all executors have work anyway."""
-        return 0.0 if self._has_something_to_say(now) else self._supervisor.leisure(now)
+        """Seconds in which results may come together: all executors have work anyway, or new work only trickles in."""
+        if self._has_something_to_say(now):
+            return 0.0
+        rest = self._trickle.rest_until - now
+        if rest > 0 and (self._supervisor.ended or (self.hungry and self._supervisor.room > 0)):
+            return rest
+        return self._supervisor.leisure(now)
 
     def pairs(self) -> list[tuple[str, str]]:
         """Job and token of all that is ours, for heartbeats; may be called from another thread."""
@@ -217,8 +224,12 @@ class Exchange:
     def _has_something_to_say(self, now: float) -> bool:
         if self._open is not None or self._refused:
             return True
-        if ended := len(self._supervisor.ended):
-            return ended >= ENOUGH or self._supervisor.leisure(now) == 0.0
+        if len(self._supervisor.ended) >= ENOUGH:
+            return True
+        if now < self._trickle.rest_until:
+            return False
+        if self._supervisor.ended:
+            return self._supervisor.leisure(now) == 0.0
         return self._supervisor.room > 0 and now >= self._rest_until and (self.hungry or self.suspended or self.strange)
 
     def _ask(self, now: float) -> bool:
@@ -244,6 +255,8 @@ class Exchange:
         now = time.monotonic()
         self._settle(batch, verdicts, now)
         self._actions = self._accept(ask, grant, now)
+        reported = (ended.claim.run for ended in batch if ended.claim is not None)
+        self._trickle.granted(grant.claims, reported, now, more=self.hungry)
         if len(self._supervisor.ended) < MANY or not self._has_something_to_say(now):
             self.catch_up()  # else while the server is busy with those
         return True
