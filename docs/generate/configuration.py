@@ -42,7 +42,7 @@ SECTIONS: dict[str, dict[str, About]] = {
     "Work": {
         "TM_PROCESSES": About("", (WORKER,)),
         "TM_LEASE": About(SECONDS, BOTH),
-        "TM_DRAIN": About(SECONDS, BOTH),
+        "TM_DRAIN_TIMEOUT": About(SECONDS, BOTH),
         "TM_GRACE": About(SECONDS, (WORKER,)),
         "TM_NO_WORKER_AFTER": About(SECONDS, (SCHEDULER,)),
         "TM_MAX_MEMORY": About("MiB, or with a unit", (WORKER,)),

@@ -203,6 +203,16 @@ DOCUMENTS: dict[str, Document] = {
             }
         ),
     ),
+    "tm.workers.stop/1": Document(
+        printed_by="tm workers stop",
+        item=_item(
+            {
+                "worker": ("text", "Name of the worker."),
+                "dry_run": _DRY,
+                "ended": ("boolean", "Whether it was seen to end in good order; false without `--wait`."),
+            }
+        ),
+    ),
     "tm.doctor/1": Document(
         printed_by="tm doctor",
         item=_item(

@@ -114,7 +114,7 @@ def test_a_purge_ends_the_runs_of_what_waits_and_no_other(site: Site) -> None:
 
 def test_a_worker_that_drains_finishes_what_it_has_and_ends_with_0(site: Site) -> None:
     site.write(GRAPHS)
-    worker = site.worker("--processes", "1", "--name", "leaving", TM_LEASE="3", TM_DRAIN="0.1")
+    worker = site.worker("--processes", "1", "--name", "leaving", TM_LEASE="3", TM_DRAIN_TIMEOUT="0.1")
     held = site.start("long")
     wait_for(lambda: site.task(held, "hold").state is TaskState.RUNNING, "it to run")
     waiting = site.start("fast")
@@ -141,15 +141,34 @@ def test_what_still_runs_after_the_limit_of_a_drain_is_given_back(site: Site) ->
     worker = site.worker("--processes", "1", TM_LEASE="3")
     held = site.start("long")
     wait_for(lambda: site.task(held, "hold").state is TaskState.RUNNING, "it to run")
-    assert tm(site, "workers", "drain", "--all", "--limit", "100ms", "--wait").returncode == 0
+    assert tm(site, "workers", "drain", "--all", "--drain-timeout", "100ms", "--wait").returncode == 0
     assert worker.end() == 0
     task = site.task(held, "hold")
     assert (task.state, task.attempt, task.losses) == (TaskState.QUEUED, 2, 0)
 
 
+def test_a_worker_that_is_told_to_stop_gives_back_what_it_runs_also_while_it_drains(site: Site) -> None:
+    site.write(GRAPHS)
+    worker = site.worker("--processes", "1", "--name", "leaving", TM_LEASE="3")
+    held = site.start("long")
+    wait_for(lambda: site.task(held, "hold").state is TaskState.RUNNING, "it to run")
+    [would] = items(site, "workers", "stop", "leaving", "--dry-run")
+    assert (would["dry_run"], would["ended"]) == (True, False)
+    assert tm(site, "workers", "drain", "leaving").returncode == 0
+    wait_for(lambda: worker.said("told to drain"), "the worker to hear of it")
+    assert site.task(held, "hold").state is TaskState.RUNNING
+    [stopped] = items(site, "workers", "stop", "--all", "--wait", "--timeout", "60s")
+    assert (stopped["dry_run"], stopped["ended"]) == (False, True)
+    assert worker.end() == 0
+    task = site.task(held, "hold")
+    assert (task.state, task.attempt, task.losses) == (TaskState.QUEUED, 2, 0)
+    assert tm(site, "workers", "stop").returncode == 2
+    assert tm(site, "workers", "stop", "leaving").returncode == 3
+
+
 def test_a_signal_hurries_a_worker_that_drains(site: Site) -> None:
     site.write(GRAPHS)
-    worker = site.worker("--processes", "1", TM_LEASE="3", TM_DRAIN="0.1")
+    worker = site.worker("--processes", "1", TM_LEASE="3", TM_DRAIN_TIMEOUT="0.1")
     held = site.start("long")
     wait_for(lambda: site.task(held, "hold").state is TaskState.RUNNING, "it to run")
     site.store.drain_workers([site.store.scene().workers[0].name], by="me")

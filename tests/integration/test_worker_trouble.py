@@ -85,7 +85,7 @@ def test_what_outlives_the_drain_is_given_back_for_free(site: Site) -> None:
 
 def test_the_second_signal_stops_at_once(site: Site) -> None:
     site.write(WAITS)
-    worker = site.worker(TM_DRAIN="600")
+    worker = site.worker(TM_DRAIN_TIMEOUT="600")
     run = site.start("waits")
     begun(site)
     worker.signal(signal.SIGTERM)

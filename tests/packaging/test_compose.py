@@ -51,7 +51,7 @@ def test_workers_can_be_scaled() -> None:
 
 def test_a_worker_gets_the_time_it_takes_to_drain() -> None:
     grace = int(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
-    assert grace > int(SERVICES["worker"]["environment"]["TM_DRAIN"]) + 10
+    assert grace > int(SERVICES["worker"]["environment"]["TM_DRAIN_TIMEOUT"]) + 10
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -244,7 +244,7 @@ class Cluster:
             "TM_TZ": "UTC",
             "TM_LEASE": str(profile.lease),
             "TM_GRACE": str(profile.grace),
-            "TM_DRAIN": str(profile.drain),
+            "TM_DRAIN_TIMEOUT": str(profile.drain),
             "TM_RESULT_TTL": str(profile.result_ttl),
             "TM_FAILED_TTL": str(profile.result_ttl),  # the judge wants keys to be gone
             "TM_PROCESSES": "2",

@@ -112,6 +112,7 @@ cron explain "30 2 13 * fri" --tz Europe/Berlin --from 2026-11-24
 cron lint "*/7 * * * *"
 backup copy.db
 workers drain --all --dry-run
+workers stop --all --dry-run
 prune --keep 1 --dry-run
 """
 

@@ -77,7 +77,7 @@ def test_settings_are_shown_with_where_they_come_from(tm: Any, monkeypatch: pyte
     assert set(found) == {each.variable for each in TABLE}
     assert found["TM_URL"] == ("redis://:***@db:6379/0", "command line")
     assert found["TM_LEASE"] == ("12.0", "environment")
-    assert found["TM_DRAIN"] == ("30.0", "default")
+    assert found["TM_DRAIN_TIMEOUT"] == ("30.0", "default")
     assert tm("config", "show", "TM_LEASE")[1].splitlines()[1].split() == ["TM_LEASE", "12.0", "environment"]
     code, _, err = tm("config", "show", "TM_LAESE")
     assert (code, err) == (3, "tm: there is no setting 'TM_LAESE'; did you mean 'TM_LEASE'?\n")

@@ -1,4 +1,4 @@
-"""`tm workers`: who there is, where, since when, and what they are at; and draining them."""
+"""`tm workers`: who there is, where, since when, and what they are at; and how they end."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def workers(ctx: click.Context, everybody: bool, more: bool) -> None:
 Examples:
   tm workers drain box.4711             # one worker; the beginning of its name will do
   tm workers drain box.4711 --wait && reboot
-  tm workers drain --all --limit 10m    # after 10 minutes what still runs is given back, for other workers
+  tm workers drain --all --drain-timeout 10m    # what still runs after 10 minutes is given back, for other workers
 
 \b
 Exit codes: 0 told (with --wait: they have ended), 2 usage, 3 no such worker, 4 one was lost before it had ended,
@@ -71,17 +71,20 @@ Exit codes: 0 told (with --wait: they have ended), 2 usage, 3 no such worker, 4 
 @click.argument("worker", required=False)
 @click.option("--all", "everybody", is_flag=True, help="All workers that live now.")
 @click.option(
-    "--limit", type=DURATION, metavar="DURATION", help="How long running tasks may take; by default for ever."
+    "--drain-timeout",
+    type=DURATION,
+    metavar="DURATION",
+    help="How long what runs may go on; by default until it has ended, whatever TM_DRAIN_TIMEOUT says.",
 )
 @click.option("--wait", is_flag=True, help="Wait until they have ended.")
-@click.option("--timeout", type=DURATION, metavar="DURATION", help="How long to wait, at most.")
+@click.option("--timeout", type=DURATION, metavar="DURATION", help="With --wait: at most so long.")
 @click.option("--dry-run", is_flag=True, help="Say which workers would end.")
 @pass_face
 def drain(
     face: Face,
     worker: str | None,
     everybody: bool,
-    limit: float | None,
+    drain_timeout: float | None,
     wait: bool,
     timeout: float | None,
     dry_run: bool,
@@ -91,8 +94,56 @@ def drain(
     It hears of it at its next heartbeat, a sixth of TM_LEASE. What starts workers may start another: `tm up` does, so
     there it is a restart. There is no way back.
     """
+    told, ended = _tell(face, worker, everybody, drain_timeout, (wait, timeout, dry_run), "drain")
+    if face.as_json:
+        items = [{"worker": each, "dry_run": dry_run, "ended": ended.get(each, False)} for each in told]
+        face.render().document("tm.workers.drain/1", items)
+    _judge(ended)
+
+
+@workers.command(
+    short_help="Have a worker give back what it has, and end.",
+    epilog="""\b
+Examples:
+  tm workers stop box.4711              # also one that drains and takes too long
+  tm workers stop --all --wait --timeout 1m
+
+\b
+Exit codes: 0 told (with --wait: they have ended), 2 usage, 3 no such worker, 4 one was lost before it had ended,
+5 unreachable, 124 --timeout has passed.
+""",
+)
+@click.argument("worker", required=False)
+@click.option("--all", "everybody", is_flag=True, help="All workers that live now.")
+@click.option("--wait", is_flag=True, help="Wait until they have ended.")
+@click.option("--timeout", type=DURATION, metavar="DURATION", help="With --wait: at most so long.")
+@click.option("--dry-run", is_flag=True, help="Say which workers would end.")
+@pass_face
+def stop(face: Face, worker: str | None, everybody: bool, wait: bool, timeout: float | None, dry_run: bool) -> None:
+    """Have a worker end at once, as `drain --drain-timeout 0` does: what it runs is ended and given back for others.
+
+    That costs no retry; those tasks begin anew with another worker. It hears of it at its next heartbeat, a sixth of
+    TM_LEASE. One that is hung or cut off hears nothing; its tasks run elsewhere when its lease has lapsed.
+    """
+    told, ended = _tell(face, worker, everybody, 0.0, (wait, timeout, dry_run), "stop")
+    if face.as_json:
+        items = [{"worker": each, "dry_run": dry_run, "ended": ended.get(each, False)} for each in told]
+        face.render().document("tm.workers.stop/1", items)
+    _judge(ended)
+
+
+def _tell(
+    face: Face,
+    worker: str | None,
+    everybody: bool,
+    limit: float | None,
+    how: tuple[bool, float | None, bool],
+    verb: str,
+) -> tuple[list[str], dict[str, bool]]:
+    """Tell one or all, and wait if that is asked: who was told, and of each that has gone whether in good order."""
     from tm.waiting import reaching
 
+    wait, timeout, dry_run = how
     if (worker is None) != everybody:
         raise click.UsageError("name one WORKER, or say --all")
     client, render = face.client(), face.render()
@@ -102,13 +153,13 @@ def drain(
         told = names if dry_run else client.store.drain_workers(names, by=who(), limit=limit)
     if not face.as_json:
         for each in told:
-            render.line(each if face.quiet else f"{'would drain' if dry_run else 'told to drain'}: {each}")
+            render.line(each if face.quiet else f"{f'would {verb}' if dry_run else f'told to {verb}'}: {each}")
         if not told:
             render.line("no worker lives")
-    ended = _ends(face, client, told, timeout) if wait and not dry_run else {}
-    if face.as_json:
-        items = [{"worker": each, "dry_run": dry_run, "ended": ended.get(each, False)} for each in told]
-        render.document("tm.workers.drain/1", items)
+    return told, _ends(face, client, told, timeout) if wait and not dry_run else {}
+
+
+def _judge(ended: dict[str, bool]) -> None:
     if lost := [each for each, in_order in ended.items() if not in_order]:
         raise RefusedError(f"{', '.join(lost)} did not end in good order: not heard of any more")
 
@@ -145,7 +196,7 @@ def _ends(face: Face, client: Client, told: Sequence[str], timeout: float | None
             return ended
         if until is not None and time.monotonic() >= until:
             left = [each for each in told if each not in ended]
-            raise TimeoutError(f"still there: {', '.join(left)}; they go on draining")
+            raise TimeoutError(f"still there: {', '.join(left)}; they were told and go on ending")
         time.sleep(_LOOK_AGAIN)
 
 

@@ -75,7 +75,7 @@ TABLE = (
     ),
     Setting(
         field="drain",
-        variable="TM_DRAIN",
+        variable="TM_DRAIN_TIMEOUT",
         parse=kinds.seconds(zero=True),
         allowed="seconds, 0 or more, such as 30",
         default="30",

@@ -17,7 +17,7 @@ Examples:
 
 \b
 Signals:
-  SIGTERM, SIGINT   take no more work; running tasks may end (TM_DRAIN seconds), the rest is given back
+  SIGTERM, SIGINT   take no more work; running tasks may end (TM_DRAIN_TIMEOUT seconds), the rest is given back
   the same again    give back at once
 
 \b
@@ -57,7 +57,7 @@ Exit codes: 0 ended as asked, 2 bad file or setting.
     "drain",
     type=float,
     metavar="SECONDS",
-    help="Seconds running tasks get after SIGTERM (TM_DRAIN, 30).",
+    help="Seconds running tasks get after SIGTERM (TM_DRAIN_TIMEOUT, 30).",
 )
 @click.option(
     "--lease", type=float, metavar="SECONDS", help="Seconds without heartbeat until others take over (TM_LEASE, 30)."

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tm.monitor import Pulse
-    from tm.store.records import Claim
+    from tm.store.records import Claim, DrainOrder
     from tm_worker.bell import Bell
     from tm_worker.exchange import Exchange
     from tm_worker.heart import Heart
@@ -68,6 +68,7 @@ class Loop:
         self._drain, self._ready = drain, ready
         self._give_up_at: float | None = None
         self._signalled = False
+        self._heard: DrainOrder | None = None
         self._channels: dict[int, channel.SupervisorEnd] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(nursery, selectors.EVENT_READ, self._on_nursery)
@@ -205,13 +206,22 @@ class Loop:
             answers.append(self._heart.answers.popleft())
         self._carry_out(self._supervisor.beaten(answers, now))
         self._exchange.told_suspended(self._heart.suspended, now)
-        order = self._heart.order
-        if order is not None and not self._supervisor.draining:
-            about = {} if order.limit is None else {"seconds": order.limit}
-            log.info("told to drain; running tasks may end", by=order.by, running=len(self._supervisor.held), **about)
-            self._give_up_at = None if order.limit is None else now + order.limit + 2.0
-            self._stop_listening()
-            self._carry_out(self._supervisor.drain(now, order.limit))
+        if (order := self._heart.order) is not None and order != self._heard:
+            self._heard = order  # a later one changes the time that is left: `tm workers stop` after `drain`
+            self._on_order(order, now)
+
+    def _on_order(self, order: DrainOrder, now: float) -> None:
+        if self.broken:
+            return  # everything was given back
+        until = None if order.limit is None else now + order.limit + 2.0
+        if self._signalled and (until is None or (self._give_up_at is not None and self._give_up_at <= until)):
+            return  # whoever sent the signal allows less
+        about = {} if order.limit is None else {"seconds": order.limit}
+        said = "told to stop" if order.limit == 0 else "told to drain; running tasks may end"
+        log.info(said, by=order.by, running=len(self._supervisor.held), **about)
+        self._give_up_at = until
+        self._stop_listening()
+        self._carry_out(self._supervisor.drain(now, order.limit))
 
     def _on_signal(self, number: int) -> None:
         again = self._signalled or self.broken

@@ -177,7 +177,7 @@ def test_f06_rolling_restarts_under_load_lose_nothing_and_cost_nothing(cluster: 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_f07_what_outlives_the_drain_is_given_back_at_once(cluster: Cluster, fault: Fault, signals: int) -> None:
     leave(cluster)
-    victim = cluster.worker(TM_DRAIN="0.5" if signals == 1 else "60")
+    victim = cluster.worker(TM_DRAIN_TIMEOUT="0.5" if signals == 1 else "60")
     run = cluster.submit("long", seconds=4.0)
     [line] = cluster.begun(run, "sleeps")[:1]
     at = time.monotonic()
