@@ -198,7 +198,7 @@ LATER = ("DROP TABLE notices", "DROP TABLE IF EXISTS log_chunks")
 def test_a_newer_schema_is_refused(history: History, path: Path) -> None:
     history.close()
     sql(path, "UPDATE meta SET value = '99' WHERE key = 'schema'")
-    with pytest.raises(RefusedError, match="has tables of version 99, this Taskmaster knows 6; upgrade Taskmaster"):
+    with pytest.raises(RefusedError, match="has tables of version 99, this Taskmaster knows 7; upgrade Taskmaster"):
         history.runs()
 
 
@@ -257,6 +257,16 @@ def test_tables_of_version_5_are_brought_up_to_date(history: History, path: Path
     plan = Plan(graph="etl", version=version, tasks=(TaskPlan(name="load"),))
     history.define(plan)
     assert (history.plan(version), history.undefined()) == (plan, [])
+
+
+def test_tables_of_version_6_are_brought_up_to_date(history: History, path: Path) -> None:
+    history.record([("1-0", created())], source="a")
+    history.close()
+    sql(path, "DROP INDEX attempts_rejected", "UPDATE meta SET value = '6' WHERE key = 'schema'")
+    assert history.run("etl-1").id == "etl-1"
+    assert sql(path, "SELECT name FROM sqlite_master WHERE name = 'attempts_rejected'") == [("attempts_rejected",)]
+    asked = "EXPLAIN QUERY PLAN SELECT run FROM attempts WHERE outcome = 'rejected' AND ended >= 1"
+    assert "attempts_rejected" in sql(path, asked)[0][3]
 
 
 def test_a_plan_is_kept_whole_and_read_by_light_and_whole_alike(history: History, path: Path) -> None:

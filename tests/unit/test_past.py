@@ -16,6 +16,7 @@ from tm.history import open_history
 from tm.history.light import open_light
 from tm.insight import Insight
 from tm.lookup import Lookup
+from tm.states import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,9 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         happened.append(attempt(name, graph=graph, claimed=at, at=at + long // 2))
         if number % 40:
             happened.append(ended(name, graph=graph, at=at + long))
+        if number % 89 == 0:
+            late = {"outcome": Outcome.REJECTED, "state": None, "claimed": at, "at": at + long + 700_000}
+            happened.append(attempt(name, graph=graph, **late))
         if number % 97 == 0:
             late = at + long + 500_000
             happened.append(Noted(run=name, kind="webhook", what="run.failed", outcome="sent", message="", at=late))

@@ -134,16 +134,21 @@ class Queries:
         """
         values: dict[str, Any] = {} if graph is None else {"graph": graph}
         of_it = " AND graph = :graph" if values else ""
-        told = "SELECT run FROM notices JOIN runs ON runs.id = notices.run WHERE"  # told after its run had ended, too
+        # both also after the run had ended
+        told = "SELECT run FROM notices JOIN runs ON runs.id = notices.run WHERE"
+        late = "SELECT run FROM attempts JOIN runs ON runs.id = attempts.run WHERE outcome = 'rejected' AND"
         if since is not None:
             values["since"] = to_ms(since)
             wanted = ["ended >= :since", f"id IN ({told} at >= :since{of_it})"]
+            wanted.append(f"id IN ({late} attempts.ended >= :since{of_it})")
         elif most is not None:
             # whatever ended later than a run has had a newer change than all of that run
             values["most"] = most
             last = f"SELECT id FROM runs WHERE ended IS NOT NULL{of_it} ORDER BY ended DESC LIMIT :most"  # noqa: S608
             newest = f"{told} at IS NOT NULL{of_it} ORDER BY at DESC LIMIT :most"
-            wanted = [f"id IN (SELECT id FROM ({last}) AS a)", f"id IN (SELECT run FROM ({newest}) AS b)"]  # noqa: S608
+            latest = f"{late} attempts.ended IS NOT NULL{of_it} ORDER BY attempts.ended DESC LIMIT :most"
+            wanted = [f"id IN (SELECT id FROM ({last}) AS a)"]  # noqa: S608 - our words
+            wanted += [f"id IN (SELECT run FROM ({each}) AS b)" for each in (newest, latest)]  # noqa: S608
         else:
             wanted = ["ended IS NOT NULL"]
         found: dict[str, RunRow] = {}

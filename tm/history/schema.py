@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 from tm.history.version import SCHEMA_VERSION
 
@@ -21,6 +21,8 @@ __all__ = [
 ]
 
 metadata = MetaData()
+
+_REJECTED = text("outcome = 'rejected'")
 
 #: what brings the tables of a version to the next one
 MIGRATIONS = {
@@ -52,6 +54,7 @@ MIGRATIONS = {
         "CREATE INDEX IF NOT EXISTS runs_ended ON runs (ended)",
         "CREATE INDEX IF NOT EXISTS notices_at ON notices (at)",
     ),
+    6: ("CREATE INDEX IF NOT EXISTS attempts_rejected ON attempts (ended) WHERE outcome = 'rejected'",),
 }
 
 #: `schema` -> version, `position:<source>` -> id of the last stream entry that was recorded,
@@ -123,6 +126,8 @@ attempts = Table(
     Column("exit_code", Integer),
     Column("max_rss", BigInteger),
     Column("due", BigInteger),
+    # few, and the only attempts that end after their run
+    Index("attempts_rejected", "ended", sqlite_where=_REJECTED, postgresql_where=_REJECTED),
 )
 
 #: what people said of tasks (`tm mark`)

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 #: raised with every change of a table; a file with a higher one is refused
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
