@@ -18,11 +18,11 @@ from tm.suggest import hint
 from tm.waiting import reaching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime, tzinfo
 
     from tm.client import Client
-    from tm.store.records import Pause
+    from tm.store.records import Pause, QueuePause
 
 
 @contextmanager
@@ -127,7 +127,23 @@ def note_of_pause(client: Client, graph: str) -> str:
     return f"graph {graph!r} is {told(pause)}; this run goes ahead all the same" if pause else ""
 
 
-def told(pause: Pause) -> str:
+def note_of_queues(client: Client, queues: Iterable[str]) -> str:
+    """What to tell somebody who starts a run with tasks in these queues when some are paused; else empty."""
+    with reaching(client.where):
+        pauses = client.store.queue_pauses(client.store.server_ms())
+    paused = [f"queue {queue!r} is {told(pauses[queue])}" for queue in sorted({*queues} & {*pauses})]
+    return f"{'; '.join(paused)}; what comes into it waits" if paused else ""
+
+
+def queues_of(client: Client, graph: str) -> set[str]:
+    """The queues of a graph's tasks, in the version that was announced last; empty where the server has it no more."""
+    version = str(known(client, graph)["version"])
+    with reaching(client.where):
+        plan = client.store.plan(version)
+    return set() if plan is None else {task.queue for task in plan.tasks}
+
+
+def told(pause: Pause | QueuePause) -> str:
     """Who paused it and why, in half a sentence."""
     since = from_ms(pause.since_ms).isoformat(timespec="seconds").replace("+00:00", "Z")
     return f"paused by {pause.by} since {since}" + (f" ({pause.reason})" if pause.reason else "")

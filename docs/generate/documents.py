@@ -101,6 +101,7 @@ DOCUMENTS: dict[str, Document] = {
                 "next_tick": ("instant or null", "Its next tick."),
                 "tick_now": ("TickNow", "What would become of a tick that is due now."),
                 "open_runs": ("list of text", "Ids of its open runs."),
+                "paused_queues": ("list of text", "Queues of its tasks of which nothing is handed out."),
                 "params": ("list of Param", "What its roots take."),
                 "config": ("Config", "Its config file."),
                 "waves": ("list of list of TaskOfPlan", "Tasks that can run side by side, wave after wave."),
@@ -312,6 +313,7 @@ DOCUMENTS: dict[str, Document] = {
                 "history": ("text", "Where it was put."),
                 "runs": ("number", "Runs in it."),
                 "former": ("text or null", "Where the former history is now."),
+                "dry_run": _DRY,
             }
         ),
     ),

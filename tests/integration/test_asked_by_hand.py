@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -13,7 +14,7 @@ from tm.backfill import Mode, plan_backfill, run_backfill
 from tm.client import Client
 from tm.errors import RefusedError
 from tm.lookup import Lookup
-from tm.requests import known, note_of_pause, trigger
+from tm.requests import known, note_of_pause, note_of_queues, queues_of, trigger
 
 if TYPE_CHECKING:
     from tm.store.store import Store
@@ -47,6 +48,20 @@ def test_every_run_of_a_backfill_gets_the_params(client: Client) -> None:
         view = client.store.run(next(steps).run)
         assert view is not None
         assert codec.decode(view.params) == {"day": "sunday"}
+
+
+def test_who_starts_a_run_is_told_of_its_paused_queues(client: Client) -> None:
+    queues = queues_of(client, "etl")
+    assert queues == {"default"}
+    client.store.pause_queue("elsewhere", by="me")
+    assert note_of_queues(client, queues) == ""
+    client.store.pause_queue("default", by="me", reason="a break")
+    assert re.fullmatch(
+        r"queue 'default' is paused by me since \S+Z \(a break\); what comes into it waits",
+        note_of_queues(client, queues),
+    )
+    client.store.resume_queue("default")
+    assert note_of_queues(client, queues) == ""
 
 
 def test_params_that_no_root_takes_start_nothing(client: Client) -> None:

@@ -142,6 +142,7 @@ def test_a_backup_is_made_while_everything_runs(here: Path) -> None:
 
 def test_nothing_is_restored_under_a_stack(here: Path) -> None:
     assert run(here, "tm", "backup", "again.db", "-y").returncode == 0
+    assert run(here, "tm", "restore", "again.db", "--dry-run").returncode == 4
     done = run(here, "tm", "restore", "again.db", "-y")
     assert done.returncode == 4
     assert f"a stack runs in {here}/.tm" in done.stderr
@@ -168,6 +169,10 @@ def test_pruning_and_putting_back(tmp_path: Path) -> None:
         assert run(tmp_path, "tm", "prune", "--keep", "1", "-y").stdout == "0 runs dropped\n"
         os.kill(terminal.process.pid, signal.SIGINT)
         terminal.process.wait(30)
+    assert len(runs(tmp_path)) == 1
+    done = run(tmp_path, "tm", "restore", "copy.db", "--dry-run")
+    would = f"3 runs would be restored to {tmp_path}/.tm/history.db in the place of the present one\n"
+    assert (done.returncode, done.stdout) == (0, would)
     assert len(runs(tmp_path)) == 1
     done = run(tmp_path, "tm", "restore", "copy.db", "-y")
     assert done.returncode == 0, done.stderr

@@ -116,6 +116,7 @@ def backup(face: Face, file: Path, yes: bool) -> None:
 @click.command(
     epilog="""\b
 Examples:
+  tm restore history-2026-11-24.db --dry-run    # whether it could be, and what would be replaced
   tm restore history-2026-11-24.db              # with nothing running here
   tm restore history-2026-11-24.db -y
 
@@ -124,9 +125,10 @@ Exit codes: 0 done, 2 usage, 4 refused: something runs here, or FILE is no backu
 """
 )
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Say what would be put where; refused as the restore itself would be.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask (needed off a terminal).")
 @pass_face
-def restore(face: Face, file: Path, yes: bool) -> None:
+def restore(face: Face, file: Path, dry_run: bool, yes: bool) -> None:
     """Put a backup in the place of the history, while nothing runs. The former history is kept beside it.
 
     What has happened since the backup is then no longer known; ticks are not made again, for the server knows of them.
@@ -138,11 +140,15 @@ def restore(face: Face, file: Path, yes: bool) -> None:
     count = examine(file)
     _refuse_while_used(settings)
     there = " in the place of the present one" if path.exists() else ""
-    allowed(face, f"Put {file} ({_runs(count)}){there} at {path}?", yes=yes)
-    former = put_back(file, path, aside=f"before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    former = None
+    if not dry_run:
+        allowed(face, f"Put {file} ({_runs(count)}){there} at {path}?", yes=yes)
+        former = put_back(file, path, aside=f"before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     if face.as_json:
         item = {"file": str(file), "history": str(path), "runs": count, "former": str(former) if former else None}
-        face.render().document("tm.restore/1", [item])
+        face.render().document("tm.restore/1", [item | {"dry_run": dry_run}])
+    elif dry_run:
+        face.render().line(f"{_runs(count)} would be restored to {path}{there}")
     elif not face.quiet:
         kept = f"; the former one is {former}" if former else ""
         face.render().line(f"{_runs(count)} restored to {path}{kept}")

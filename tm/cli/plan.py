@@ -34,6 +34,7 @@ class Outlook:
     next_tick: datetime | None
     open_runs: Sequence[str]
     workers: Mapping[str, int] | None  #: living ones by queue; None without a server
+    paused: Mapping[str, str]  #: who paused it and why, by queue
     config: str  #: its text now
     trouble: str  #: why there is none
 
@@ -104,6 +105,7 @@ def _outlook(name: str, about: Mapping[str, Any], plan: Plan, store: Store | Non
 
     open_runs: list[str] = []
     workers: dict[str, int] | None = None
+    paused: dict[str, str] = {}
     pause, leader, now = None, None, datetime.now(UTC)
     if store is not None:
         with reaching(where):
@@ -114,6 +116,7 @@ def _outlook(name: str, about: Mapping[str, Any], plan: Plan, store: Store | Non
         leader = leads is not None and bool(leads.who) and leads.until_ms > scene.now_ms
         queues = {task.queue for task in plan.tasks}
         workers = {queue: sum(each.alive and queue in each.queues for each in scene.workers) for queue in queues}
+        paused = {each.name: told(each.pause) for each in scene.queues if each.pause and each.name in queues}
         now = datetime.fromtimestamp(scene.now_ms / 1000, UTC)
     config, trouble = "", ""
     try:
@@ -128,6 +131,7 @@ def _outlook(name: str, about: Mapping[str, Any], plan: Plan, store: Store | Non
         next_tick=next(ticks_after(name, about, now), None),
         open_runs=open_runs,
         workers=workers,
+        paused=paused,
         config=config,
         trouble=trouble,
     )
@@ -169,6 +173,8 @@ def _show(found: Outlook, render: Render) -> None:
     render.table((">WAVE", "TASK", "QUEUE", ">WORKERS", ">TIMEOUT", "RETRIES"), table)
     if found.workers is not None and (idle := sorted(queue for queue, count in found.workers.items() if not count)):
         render.styled(f"no living worker takes from {', '.join(idle)}", "yellow")
+    for queue, said in sorted(found.paused.items()):
+        render.styled(f"queue {queue} is {said}: what comes into it waits", "yellow")
 
 
 def _workers(found: Outlook, queue: str) -> str:
@@ -216,6 +222,7 @@ def _document(found: Outlook) -> dict[str, Any]:
         "next_tick": instant(found.next_tick),
         "tick_now": {"fate": found.tick.fate.value, "because": found.tick.because or None},
         "open_runs": list(found.open_runs),
+        "paused_queues": sorted(found.paused),
         "params": [{"task": root["task"], **each} for root in found.about.get("roots", ()) for each in root["params"]],
         "config": {
             "path": found.about.get("config") or None,

@@ -57,7 +57,7 @@ def run(
     """
     from tm.cli.watch import follow
     from tm.loader import load, split_target
-    from tm.requests import note_of_pause
+    from tm.requests import note_of_pause, note_of_queues
     from tm.wiring import has_server, open_client
 
     settings = face.settings(processes=processes)
@@ -79,8 +79,10 @@ def run(
     at = None if tick is None else when(tick, graph.timezone or settings.timezone, "--tick")
     if has_server(settings):
         client = open_client(settings)
-        if (note := note_of_pause(client, graph.name)) and not face.quiet:
-            print(f"tm: {note}", file=sys.stderr)
+        queues = {each.queue for each in graph.plan.tasks}
+        if not face.quiet:
+            for note in filter(None, (note_of_pause(client, graph.name), note_of_queues(client, queues))):
+                print(f"tm: {note}", file=sys.stderr)
         return follow(face, client, graph, given, tick=at, wait=wait, timeout=timeout, own=False)
     if not wait:
         raise RefusedError(

@@ -49,7 +49,7 @@ def trigger(
     It runs in the version that the schedulers announced last, also while GRAPH is paused: a pause ends ticks, not what
     somebody asks for. Prints the run's id.
     """
-    from tm.requests import known, note_of_pause, zone_of
+    from tm.requests import known, note_of_pause, note_of_queues, queues_of, zone_of
     from tm.requests import trigger as ask
 
     if run_id is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}", run_id):
@@ -60,8 +60,9 @@ def trigger(
         run = ask(client, graph, params_of(params), tick=at, run=run_id, config=config, force=force)
     except TypeError as error:
         raise click.UsageError(str(error)) from error
-    if (note := note_of_pause(client, graph)) and not face.quiet:
-        print(f"tm: {note}", file=sys.stderr)
+    if not face.quiet:
+        for note in filter(None, (note_of_pause(client, graph), note_of_queues(client, queues_of(client, graph)))):
+            print(f"tm: {note}", file=sys.stderr)
     if wait:
         from tm.cli.ending import see_through
 
