@@ -7,7 +7,8 @@ import redis.exceptions
 
 from tests.store.stage import CHAIN, DIAMOND, SINGLE, Stage, fan, plan
 from tm.events import CallbackEnded, RunEnded, TaskClosed
-from tm.store.records import Beat, NewRun, VerdictKind
+from tm.states import Outcome
+from tm.store.records import Beat, NewRun, Report, VerdictKind
 
 MINUTE = 60_000
 ALL = ("default", "slow")
@@ -67,6 +68,19 @@ def test_saying_it_again_changes_the_reason_and_not_since_when(stage: Stage) -> 
     assert (pause.by, pause.reason, pause.since_ms, pause.until_ms) == ("bob", "two", began, stage.now + MINUTE)
     assert stage.store.resume_queue("q")
     assert not stage.store.resume_queue("q")
+
+
+def test_what_waits_in_a_paused_queue_does_not_keep_the_rest_of_its_run_from_being_queued(stage: Stage) -> None:
+    names = [f"t{number}" for number in range(500)]
+    queues = {name: "slow" if number < 200 else "default" for number, name in enumerate(names)}
+    stage.start(plan({name: [] for name in names}, queue=queues))
+    stage.store.pause_queue("slow", by="me")
+    done, claims = 0, stage.take(32, queues=ALL)
+    while claims:
+        done += len(claims)
+        reports = [Report(claim.job, claim.token, Outcome.SUCCESS, b"v") for claim in claims]
+        claims = stage.store.finish(stage.ask(32, queues=ALL), reports)[1].claims or stage.take(32, queues=ALL)
+    assert done == 300, "and no scheduler is needed for that"
 
 
 def test_workers_that_are_suspended_are_told_so_first(stage: Stage) -> None:

@@ -211,11 +211,12 @@ end
 
 -- Whether something is left for later, and the queues have enough without it: a wide run that is still being queued would
 -- push its tasks in between the newest bells and those who are about to be given them.
+-- Of paused queues nothing is handed out, so what they hold does not count.
 local function is_deep(c, ask)
     if backlogged[c.p] == false or ask.count == 0 then return false end
-    local bells = 0
+    local bells, paused = 0, paused_queues(c)
     for _, queue in ipairs(ask.queues) do
-        local depth = redis.pcall('LLEN', bell_key(c, queue))
+        local depth = not paused[queue] and redis.pcall('LLEN', bell_key(c, queue))
         if type(depth) == 'number' then bells = bells + depth end
     end
     return bells > BY_AGE + ask.count
