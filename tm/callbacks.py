@@ -99,10 +99,10 @@ def _check(where: str, callback: Any) -> None:
 
 
 def queues_with(queues: Sequence[str], graphs: Iterable[Graph]) -> list[str]:
-    """The queues of a worker, behind that of callbacks if one of its graphs has any: news go before work."""
+    """The queues of a worker, each once, behind that of callbacks if one of its graphs has any: news go before work."""
     if any(graph.plan.has_callbacks for graph in graphs):
-        return [QUEUE, *(each for each in queues if each != QUEUE)]
-    return list(queues)
+        return [QUEUE, *(each for each in dict.fromkeys(queues) if each != QUEUE)]
+    return list(dict.fromkeys(queues))
 
 
 def call(callbacks: Sequence[Callback], event: CallbackEvent) -> BaseException | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from tests.system.terminal import run
@@ -73,6 +74,17 @@ def test_a_paused_queue_waits_while_others_go_on_and_is_worked_off_when_it_is_re
     assert site.ended(site.start("fast_too")).state is RunState.SUCCESS
     assert tm(site, "queues", "resume", "slow").returncode == 4
     assert worker.process.poll() is None
+
+
+def test_a_queue_that_was_named_twice_is_one(site: Site) -> None:
+    site.write(GRAPHS)
+    site.store.pause_queue("slow", by="me")
+    worker = site.worker("--queue", "slow", "--queue", "slow", TM_LEASE="3")
+    waiting = site.start("fast_too")
+    time.sleep(1.2)  # it has looked whether the pause is over
+    assert not worker.said("server away"), worker.log.read_text()
+    site.store.resume_queue("slow")
+    assert site.ended(waiting).state is RunState.SUCCESS
 
 
 def test_a_worker_all_of_whose_queues_are_paused_takes_nothing_and_goes_on_later(site: Site) -> None:
