@@ -107,13 +107,13 @@ def place(tmp_path: Path) -> Place:
 def test_it_says_what_it_runs_prints_what_tasks_print_and_ends_on_ctrl_c(place: Place) -> None:
     place.write(TICKING)
     with place.start("python", "my_graph.py") as terminal:
+        terminal.shows("up; Ctrl-C waits for running graphs")
         terminal.shows("hello from a task")
         assert terminal.interrupt() == 0
     head, graph = terminal.lines[:2]
     assert head.startswith("taskmaster 0.1.0  1 graph, ")
     assert head.endswith(".tm/ (embedded server)")
     assert graph.startswith("  greeter  * * * * * *  next ")
-    assert "up; Ctrl-C waits for running graphs" in terminal.lines
     assert terminal.text.count("Ctrl-C again stops at once") + terminal.text.count("no graph is running") == 1
     place.left_alone()
     assert set(place.states()) == {"success"}
