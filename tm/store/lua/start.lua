@@ -5,6 +5,21 @@
 -- Returns for each run 1 created, 0 that id exists. Fails with NOPLAN, having done nothing, when the version is unknown.
 local FIELDS = 2
 
+-- Which of these runs exist; one command for all of them, if none does.
+local function existing(c, args)
+    local keys, found = {}, {}
+    for k = 6, #args, FIELDS do keys[#keys + 1] = run_key(c, args[k]) end
+    for first = 1, #keys, UNPACKABLE do
+        local last = math.min(first + UNPACKABLE - 1, #keys)
+        if redis.call('EXISTS', unpack(keys, first, last)) > 0 then
+            for k = first, last do
+                if redis.call('EXISTS', keys[k]) == 1 then found[args[6 + (k - 1) * FIELDS]] = true end
+            end
+        end
+    end
+    return found
+end
+
 return function(c, args)
     local plan = plan_for_start(c, args[1])
     if not plan then return redis.error_reply('NOPLAN unknown version ' .. args[1]) end
@@ -13,14 +28,14 @@ return function(c, args)
     for k = 6, #args, FIELDS do
         if args[k] == '' then error({ err = 'ERR a run without an id' }) end
     end
-    local answers = {}
+    local answers, exists = {}, existing(c, args)
     local t = { config = args[5], trigger = args[2], tick = '-1', born = 'queued', reason = '', ttl = args[3],
         failed_ttl = args[4] }
     for k = 6, #args, FIELDS do
-        if redis.call('EXISTS', run_key(c, args[k])) == 1 then
+        if exists[args[k]] then
             answers[#answers + 1] = 0
         else
-            t.run, t.params = args[k], args[k + 1]
+            exists[args[k]], t.run, t.params = true, args[k], args[k + 1]
             create_run(c, plan, args[1], t)
             answers[#answers + 1] = 1
         end
