@@ -178,6 +178,16 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_runs_also_while_it_dra
     assert tm(site, "workers", "stop", "leaving").returncode == 3
 
 
+def test_an_order_that_is_first_heard_when_a_lost_connection_is_made_anew_is_followed(site: Site) -> None:
+    site.write(GRAPHS)
+    worker = site.worker(TM_LEASE="12")  # so that the next heartbeat is some time off
+    assert site.ended(site.start("fast")).state is RunState.SUCCESS
+    site.store.drain_workers([site.store.scene().workers[0].name], by="me")
+    site.store.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert worker.end() == 0
+    assert worker.said("told to drain")
+
+
 def test_a_signal_hurries_a_worker_that_drains(site: Site) -> None:
     site.write(GRAPHS)
     worker = site.worker("--processes", "1", TM_LEASE="3", TM_DRAIN_TIMEOUT="0.1")

@@ -31,7 +31,7 @@ class Heart:
         graphs: names of the graphs this worker has loaded.
         info: what to tell of it.
         held: the (job, token) pairs to keep; called from the thread.
-        wake: wakes the loop up when there is something in `answers`.
+        wake: wakes the loop up when there is something in `answers`, or another `order`.
     """
 
     def __init__(
@@ -96,14 +96,15 @@ class Heart:
             lost = {token for _, token, beat in bad if beat is Beat.LOST}
             self.lost += len(lost - self._lost)
             self._lost = lost
-        order = self.order
         self.announce(self._store)
         suspended = self._worker.beat(self._store.client)
-        changed, self.suspended = suspended != self.suspended or self.order != order, suspended
+        changed, self.suspended = suspended != self.suspended, suspended
         if changed or self.answers:
             self._wake()
 
     def announce(self, store: Store) -> None:
-        """Say which graphs this worker has loaded; it is offered only their attempts."""
+        """Say which graphs this worker has loaded; it is offered only their attempts. From any thread."""
         order = store.announce(self._worker.name, self._graphs, self._info, self._lease_ms * 2)
-        self.order = order or self.order  # the server may have been emptied meanwhile
+        if order is not None and order != self.order:  # None: the server may have been emptied meanwhile
+            self.order = order
+            self._wake()  # at once: what follows may fail, and no other beat would see a change
