@@ -8,14 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import redis.exceptions
+
 from tm.errors import SettingsError
 from tm.events import RunCreated
+from tm.logs import get_logger
+from tm.store.outages import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tm.events import Event
     from tm.records import Plan
+
+log = get_logger("scheduler")
 
 
 class EventSource(Protocol):
@@ -122,11 +128,21 @@ class Archiver:
             return
         for version in self._history.undefined():
             if version not in self._seen:
-                plan = self._store.plan(version)
+                plan = self._plan(version)
                 if plan is not None:
                     self._history.define(plan)
                 self._seen.add(version)
         self._seen |= new
+
+    def _plan(self, version: str) -> Plan | None:
+        """What the server holds of a version; None also when it is damaged: events must not wait for that."""
+        try:
+            return self._store.plan(version)
+        except Exception as error:
+            if isinstance(error, redis.exceptions.RedisError | OSError) and not is_refusal(error):
+                raise
+            log.warning("what a graph looks like cannot be read on the server", version=version, reason=repr(error))
+            return None
 
     def _look_up(self) -> tuple[str, str]:
         source = self._store.instance()

@@ -124,6 +124,27 @@ def test_a_server_that_went_away_and_came_back(own_server: Server, history: Hist
     store.client.close()
 
 
+@pytest.mark.parametrize("damage", ["gone", "rubbish", "other type"])
+def test_a_damaged_plan_keeps_no_events_from_history(store: Store, history: History, damage: str) -> None:
+    plans = [Plan(graph=f"g{name}", version=name, tasks=(TaskPlan(name="a"),)) for name in ("v1", "v2")]
+    for plan in plans:
+        store.start(plan, [NewRun(id=f"{plan.graph}-x")])
+    key = store.keys.plan("v1")
+    if damage == "gone":
+        store.client.hdel(key, "0")
+    elif damage == "rubbish":
+        store.client.hset(key, "0", b"\xc1")
+    else:
+        store.client.delete(key)
+        store.client.set(key, "somebody's")
+    archiver = Archiver(store, history, SOON)
+    assert archiver.one_pass() == 2
+    assert (left(store), history.undefined()) == (0, ["v1"])
+    store.start(plans[1], [NewRun(id="more")])
+    assert archiver.one_pass() == 1
+    assert left(store) == 0
+
+
 def test_a_run_as_the_server_really_tells_it(store: Store, history: History) -> None:
     tasks = (TaskPlan(name="load", children=(1,), retry=RetryPolicy(retries=1)), TaskPlan(name="report", parents=(0,)))
     plan = Plan(graph="etl", version="v7", tasks=tasks)
