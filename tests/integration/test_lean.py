@@ -13,6 +13,7 @@ import redis
 from tests.waiting import wait_for
 from tm.config import Settings
 from tm.store.lean import FRESH, LeanRedis
+from tm.store.line import Line
 from tm.store.store import Store
 from tm.wiring import connect
 
@@ -134,3 +135,18 @@ def test_a_fork_leaves_the_connection_of_its_parent_alone(server: Server, lean: 
     assert os.waitstatus_to_exitcode(status) == 0
     assert store.cancel("nobody") is False
     wait_for(lambda: connections(server) - before == {own}, "the child's connection to be gone")
+
+
+def test_who_waits_for_runs_gets_along_with_the_connection_that_calls_were_made_on(
+    server: Server, tmp_path: Path
+) -> None:
+    lone = connect(Settings(url=f"{server.url}?max_connections=1", home=tmp_path))
+    store = Store(lone)
+    assert store.cancel("nobody") is False
+    line = Line(lone, store._library, store.keys)
+    try:
+        assert line.look(["nobody"])[0].state is None
+    finally:
+        line.close()
+    assert store.cancel("nobody") is False
+    lone.close()

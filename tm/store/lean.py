@@ -61,6 +61,10 @@ class LeanRedis(redis.Redis):
         self._put_back()
         return super().pipeline(*args, **kwargs)
 
+    def spare(self) -> None:
+        """Put idle connections back into the pool, for who is about to take one there: it may be limited."""
+        self._put_back()
+
     def close(self) -> None:
         """Close all connections."""
         self._put_back()

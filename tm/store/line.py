@@ -11,6 +11,7 @@ import hiredis
 import redis.exceptions
 
 from tm.states import RunState
+from tm.store.lean import LeanRedis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,6 +56,8 @@ class Line:
         self._library, self._keys = library, keys
         self._skip = len(keys.ended(""))
         self._pool: Any = client.connection_pool
+        if isinstance(client, LeanRedis):
+            client.spare()
         self._connection: Any = self._pool.get_connection()
         self._pooled = int(self._connection.protocol) == 3
         if not self._pooled:  # announcements would shut out all other commands
