@@ -144,3 +144,20 @@ def test_help_imports_no_metadata() -> None:
     code = "import sys; from tm.cli.app import run; run(['--help']); print('importlib.metadata' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_both_services_are_told_their_installation_by_the_same_options() -> None:
+    from tm_scheduler.cli import main
+    from tm_worker.cli import worker
+
+    for service in (main, worker):
+        options = {option for each in service.params for option in each.opts}
+        assert options >= {
+            "--url",
+            "--home",
+            "--namespace",
+            "--metrics-port",
+            "--log-level",
+            "--log-format",
+            "--version",
+        }

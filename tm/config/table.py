@@ -95,7 +95,7 @@ TABLE = (
         parse=kinds.whole(1, 1024),
         allowed="a whole number from 1 to 1024",
         default="the CPUs the process may use, at least 2",
-        meaning="Tasks one worker runs at the same time.",
+        meaning="Executors of one worker: tasks it runs at the same time.",
     ),
     Setting(
         field="result_ttl",

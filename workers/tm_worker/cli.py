@@ -38,9 +38,13 @@ Exit codes: 0 ended as asked, 2 bad file or setting.
     "--processes",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Tasks to run at the same time (TM_PROCESSES; by default one for each CPU, at least 2).",
+    help="Executors: tasks to run at the same time (TM_PROCESSES; by default one for each CPU, at least 2).",
 )
-@click.option("--url", metavar="URL", help="The server (TM_URL; by default the one running in .tm).")
+@click.option("--url", metavar="URL", help="The server (TM_URL; by default the one running in the home directory).")
+@click.option("--namespace", metavar="NAME", help="Keeps installations on one server apart (TM_NAMESPACE).")
+@click.option(
+    "--home", metavar="DIR", help="Directory of embedded server and spooled results, by default .tm (TM_HOME)."
+)
 @click.option("--burst", is_flag=True, help="End when all queues are empty and nothing is running.")
 @click.option("--name", metavar="NAME", help="What to call this worker; four letters are added. By default HOST.PID.")
 @click.option(
@@ -70,11 +74,14 @@ Exit codes: 0 ended as asked, 2 bad file or setting.
 )
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error (TM_LOG_LEVEL).")
 @click.option("--log-format", metavar="FORMAT", help="text or json (TM_LOG_FORMAT).")
+@click.version_option(package_name="taskmaster-dag", prog_name="tm-worker")
 def worker(
     files: tuple[str, ...],
     queues: tuple[str, ...],
     processes: int | None,
     url: str | None,
+    namespace: str | None,
+    home: str | None,
     burst: bool,
     name: str | None,
     max_tasks: int | None,
@@ -96,6 +103,8 @@ def worker(
     try:
         settings = Settings.from_environment(
             url=url,
+            namespace=namespace,
+            home=home,
             processes=processes,
             drain=drain,
             lease=lease,
