@@ -160,6 +160,8 @@ class _Loop:
         """One pass; returns seconds until the next, None when nothing is left to wait for."""
         import redis.exceptions
 
+        from tm.store.outages import in_words
+
         scheduler, draining = self._scheduler, self._signals.drain
         try:
             scheduler.one_pass(ticking=not draining)
@@ -168,7 +170,7 @@ class _Loop:
             left = scheduler.seconds_left(ticking=not draining)
         except redis.exceptions.RedisError as error:
             scheduler.interrupted()
-            why = str(error) or repr(error)
+            why = in_words(error)
             if why != self.trouble:
                 log.warning("the server is away; tried again until it is back", error=why)
             self.trouble = why
@@ -226,12 +228,14 @@ def _watched(
 def _once(scheduler: Scheduler, archiving: Archiving, alerts: Alerts | None) -> int:
     import redis.exceptions
 
+    from tm.store.outages import in_words
+
     try:
         scheduler.one_pass()
         while scheduler.leading and scheduler.seconds_left() <= 0:  # more was due than fits in one pass
             scheduler.one_pass()
     except redis.exceptions.RedisError as error:
-        log.warning("the server is away", error=str(error))
+        log.warning("the server is away", error=in_words(error))
         return UnavailableError.exit_code
     if not scheduler.leading:
         log.info("another scheduler leads; nothing to do")

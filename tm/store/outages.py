@@ -32,6 +32,13 @@ def is_outage(error: redis.exceptions.RedisError) -> bool:
     return True
 
 
+def in_words(error: Exception) -> str:
+    """What the log says of an outage."""
+    if isinstance(error, redis.exceptions.AuthenticationError):  # the server says what our client did, not what to do
+        return "it refused the password or user in TM_URL"
+    return str(error) or repr(error)
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether it was this call that is no good: the server, or the client before it was sent, refused what is in it."""
     if isinstance(error, redis.exceptions.DataError | TypeError | ValueError | AttributeError):

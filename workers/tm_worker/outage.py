@@ -8,6 +8,7 @@ import redis.exceptions
 
 from tm.logs import get_logger
 from tm.redact import redact
+from tm.store.outages import in_words
 
 log = get_logger("worker")
 
@@ -40,7 +41,7 @@ class Outage:
     def failed(self, error: Exception, now: float) -> None:
         """A call failed; the next try is some time from now, at random so that workers do not come in step."""
         if self.retry_at is None:
-            self._warn("server away, trying again until it is back", server=self.where, reason=error)
+            self._warn("server away, trying again until it is back", server=self.where, reason=in_words(error))
         self.retry_at = now + self._delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         self._delay = min(self._delay * 2, LONGEST_DELAY)
 
