@@ -116,7 +116,7 @@ def backup(face: Face, file: Path, yes: bool) -> None:
 @click.command(
     epilog="""\b
 Examples:
-  tm restore history-2026-11-24.db --dry-run    # whether it could be, and what would be replaced
+  tm restore history-2026-11-24.db --dry-run    # whether it could be
   tm restore history-2026-11-24.db              # with nothing running here
   tm restore history-2026-11-24.db -y
 

@@ -105,7 +105,7 @@ def drain(
     short_help="Have a worker give back what it has, and end.",
     epilog="""\b
 Examples:
-  tm workers stop box.4711              # also one that drains and takes too long
+  tm workers stop box.4711              # also one that drains for too long
   tm workers stop --all --wait --timeout 1m
 
 \b
@@ -123,7 +123,8 @@ def stop(face: Face, worker: str | None, everybody: bool, wait: bool, timeout: f
     """Have a worker end at once, as `drain --drain-timeout 0` does: what it runs is ended and given back for others.
 
     That costs no retry; those tasks begin anew with another worker. It hears of it at its next heartbeat, a sixth of
-    TM_LEASE. One that is hung or cut off hears nothing; its tasks run elsewhere when its lease has lapsed.
+    TM_LEASE. One that is hung or cut off hears nothing; its tasks run elsewhere when its lease has lapsed. What starts
+    workers may start another, as after a drain.
     """
     told, ended = _tell(face, worker, everybody, 0.0, (wait, timeout, dry_run), "stop")
     if face.as_json:
