@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  tm-scheduler etl.py                                # the server of `python etl.py` or `tm up` in this directory
-  tm-scheduler --url redis://db:6379/0 graphs/       # all graph files of a directory
-  TM_URL=redis://db:6379/0 tm-scheduler shop.graphs  # a module; run two for a standby, with the same files
-  tm-scheduler etl.py --once                         # make what is due now and end, as from a cron of your own
+  tm-scheduler etl.py           # the server of `tm up` in this directory
+  tm-scheduler --url redis://db:6379/0 graphs/
+                                # all graph files of a directory
+  TM_URL=redis://db:6379/0 tm-scheduler shop.graphs
+                                # a module; run two for a standby
+  tm-scheduler etl.py --once    # make what is due now and end, as from cron
 
-\b
 Signals: SIGTERM or Ctrl-C ends it after the step in hand, and a standby takes over at once; a second one ends it
 at once. SIGUSR1: no new ticks, end when no run is open.
 
-\b
 Exit codes: 0 ended as asked, 2 bad file or setting, 5 no server (--once only: otherwise it is waited for).
 """
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 
 from tm.cli.app import COMMANDS, run
@@ -55,11 +56,36 @@ def test_help_on_a_command_is_the_help_of_the_command(tm: Any) -> None:
     assert "no such command 'rtry'; did you mean 'retry'?" in err
 
 
-@pytest.mark.parametrize("topic", ["references", "times", "json"])
-def test_topics_fit_a_narrow_terminal(tm: Any, topic: str) -> None:
+@pytest.mark.parametrize("topic", ["exit-codes", "references", "times", "json", "settings"])
+def test_topics_fit_a_narrow_terminal(tm: Any, monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = tm("help", topic)
     assert code == 0
-    assert max(map(len, out.splitlines())) <= 80
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
+def test_the_help_of_every_command_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tm.cli.app import cli
+    from tm_scheduler.cli import main
+    from tm_worker.cli import worker
+
+    monkeypatch.setenv("COLUMNS", "80")
+    todo: list[tuple[click.Command, str, click.Context | None]] = [
+        (cli, "tm", None),
+        (main, "tm-scheduler", None),
+        (worker, "tm-worker", None),
+    ]
+    wide, seen = [], 0
+    while todo:
+        command, name, parent = todo.pop()
+        ctx = click.Context(command, info_name=name, parent=parent, obj=Face(), **command.context_settings)
+        wide += [(ctx.command_path, line) for line in command.get_help(ctx).splitlines() if len(line) > 80]
+        seen += 1
+        if isinstance(command, click.Group):
+            found = [(command.get_command(ctx, each), each) for each in command.list_commands(ctx)]
+            todo += [(each, word, ctx) for each, word in found if each is not None]
+    assert seen > len(COMMANDS) + 3
+    assert wide == []
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

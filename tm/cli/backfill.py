@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  tm backfill etl --from 2026-11-01 --to 2026-11-07          # the ticks of that week that never ran
-  tm backfill etl --from 2026-11-01 --to now --failed -y     # repair those whose last run did not succeed
-  tm backfill etl --from 2026-11-01 --to 2026-11-07 -p source=archive    # every run gets the param
-  tm backfill etl.py:etl --from 2026-11-01 --to now --dry-run    # by the code of a file
+  tm backfill etl --from 2026-11-01 --to 2026-11-07
+                                 # the ticks of that week that never ran
+  tm backfill etl --from 2026-11-01 --to now --failed -y
+                                 # repair those whose last run did not succeed
+  tm backfill etl --from 2026-11-01 --to 2026-11-07 -p source=archive
+                                 # every run gets the param
+  tm backfill etl.py:etl --from 2026-11-01 --to now --dry-run
+                                 # by the code of a file
 
-\b
 Exit codes: 0 all succeeded, or nothing was to do; 1 none succeeded, 2 usage, 3 no such graph, 4 refused: paused,
 manual, or too many ticks, 5 unreachable, 8 some succeeded and some did not, 130 interrupted (what was started goes on).
 """

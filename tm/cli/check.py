@@ -12,14 +12,14 @@ from tm.cli.options import DURATION
     epilog="""\b
 Examples:
   tm check etl.py
-  tm check graphs/ --strict                 # warnings fail too, as in a pre-commit hook
-  tm check graphs/ --format github          # as annotations on the page of a pull request
-  tm check --codes                          # all that is looked for
+  tm check graphs/ --strict     # warnings fail too, as in a pre-commit hook
+  tm check graphs/ --format github
+                                # as annotations on the page of a pull request
+  tm check --codes              # all that is looked for
 
 \b
 A line that ends with `# tm: ignore[code]` is left in peace.
 
-\b
 Exit codes: 0 no errors, 2 no such file, 6 errors (with --strict: anything).
 """
 )

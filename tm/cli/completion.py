@@ -57,7 +57,6 @@ Examples:
   eval "$(tm completion zsh)"                   # in ~/.zshrc
   tm completion fish > ~/.config/fish/completions/tm.fish
 
-\b
 Exit codes: 0.
 """
 )

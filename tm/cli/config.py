@@ -37,7 +37,6 @@ Examples:
   tm config show TM_LEASE TM_TZ         # these alone
   tm --url redis://db/0 config show --json
 
-\b
 Exit codes: 0, 2 a setting makes no sense, 3 there is no such setting.
 """
 )
@@ -67,7 +66,6 @@ Examples:
   tm config path                        # all of them
   du -h "$(tm config path history)"
 
-\b
 Exit codes: 0, 3 there is no such path (a history that is no file has none).
 """
 )
@@ -103,7 +101,6 @@ Examples:
   tm config reference
   tm config reference --markdown > settings.md
 
-\b
 Exit codes: 0.
 """
 )
@@ -111,6 +108,9 @@ Exit codes: 0.
 @pass_face
 def reference(face: Face, markdown: bool) -> None:
     """List everything that can be set: what is allowed, what it is by default, and what it means."""
+    import shutil
+    import textwrap
+
     from tm.config import TABLE
 
     render = face.render()
@@ -124,9 +124,11 @@ def reference(face: Face, markdown: bool) -> None:
         for each in TABLE:
             render.line(f"| `{each.variable}` | {each.allowed} | {each.default} | {each.meaning} |")
     else:
+        width = max(min(shutil.get_terminal_size().columns, 100), 40)  # as wide as help, on a pipe too
         for each in TABLE:
             render.styled(each.variable, "bold")
-            render.line(f"  {each.meaning}", f"  {each.allowed}; by default {each.default}")
+            for said in (each.meaning, f"{each.allowed}; by default {each.default}"):
+                render.line(*textwrap.wrap(said, width, initial_indent="  ", subsequent_indent="  "))
 
 
 def _known(names: tuple[str, ...], table: list[str]) -> list[str]:

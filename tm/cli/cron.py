@@ -104,9 +104,8 @@ def cron_group() -> None:
 Examples:
   tm cron next "*/15 9-17 * * mon-fri" --tz Europe/Berlin
   tm cron next @daily -n 3 --from 2026-11-24
-  tm cron next "H 3 * * *" --key orders       # the minute that the graph orders gets
+  tm cron next "H 3 * * *" --key orders       # the minute of graph orders
 
-\b
 Exit codes: 0, 2 a bad expression.
 """,
 )
@@ -125,9 +124,8 @@ def next_command(ctx: click.Context, /, **options: Any) -> None:
     "prev",
     epilog="""\b
 Examples:
-  tm cron prev "30 6 1 * *" -n 12             # the first of the last twelve months
+  tm cron prev "30 6 1 * *" -n 12        # the first of the last twelve months
 
-\b
 Exit codes: 0, 2 a bad expression.
 """,
 )
@@ -172,7 +170,6 @@ Examples:
   tm cron match "*/15 * * * *" 2026-11-24T04:30
   tm cron match "0 6 * * *" --tz Europe/Berlin && echo due
 
-\b
 Exit codes: 0 yes, 1 no, 2 a bad expression.
 """,
 )
@@ -208,10 +205,10 @@ def match_command(
     "explain",
     epilog="""\b
 Examples:
-  tm cron explain "0 0 13 * fri"              # and what could surprise about it
-  tm cron explain "30 2 * * *" --tz Europe/Berlin    # and what clock changes do to it
+  tm cron explain "0 0 13 * fri"            # and what could surprise about it
+  tm cron explain "30 2 * * *" --tz Europe/Berlin
+                                            # and what clock changes do to it
 
-\b
 Exit codes: 0, 2 a bad expression.
 """,
 )
@@ -260,7 +257,6 @@ Examples:
   tm cron lint graphs/*.py --tz Europe/Berlin
   crontab -l | tm cron lint -
 
-\b
 Exit codes: 0 nothing found, 2 a file cannot be read, 6 something was found.
 """,
 )

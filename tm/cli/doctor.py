@@ -10,11 +10,11 @@ from tm.cli.face import Face, pass_face
 @click.command(
     epilog="""\b
 Examples:
-  tm doctor                             # server, scheduler, workers, queues, history, disk, clocks
+  tm doctor                             # server, scheduler, workers, queues,
+                                        # history, disk, clocks
   tm doctor graphs/                     # and these graph files
   tm doctor --json | jq '.items[] | select(.verdict != "ok")'
 
-\b
 Exit codes: 0 nothing failed (warnings may be), 6 something did.
 """
 )

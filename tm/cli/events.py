@@ -36,12 +36,12 @@ _REMEMBERED = 20_000
 @click.command(
     epilog="""\b
 Examples:
-  tm events                     # the last 20 changes
-  tm events -f                  # and those to come, until Ctrl-C
-  tm events -f etl              # of one graph; or of one run: tm events -f etl@last
-  tm events -f --jsonl --from 1790000000000-0 >> changes.jsonl     # go on where a file ends
+  tm events               # the last 20 changes
+  tm events -f            # and those to come, until Ctrl-C
+  tm events -f etl        # of one graph; or of one run: tm events -f etl@last
+  tm events -f --jsonl --from 1790000000000-0 >> changes.jsonl
+                          # go on where a file ends
 
-\b
 Exit codes: 0, 3 no such run or graph, 5 unreachable, 130 interrupted.
 """
 )

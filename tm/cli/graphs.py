@@ -26,7 +26,6 @@ Examples:
   tm graphs --paused
   tm show etl                   # all about one
 
-\b
 Exit codes: 0, 5 if the server or the history cannot be reached.
 """
 )

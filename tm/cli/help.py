@@ -54,11 +54,10 @@ behind the slash changes when they do not. Errors are a document on stderr:
     "help",
     epilog="""\b
 Examples:
-  tm help retry                         # as tm retry --help
+  tm help retry               # as tm retry --help
   tm help exit-codes
-  tm help references                    # how runs are named; also times, json, settings
+  tm help references          # how runs are named; also times, json, settings
 
-\b
 Exit codes: 0, 2 there is no such topic.
 """,
 )

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  tm prune --older-than 30d --dry-run           # what would go
-  tm prune --older-than 30d -y                  # as from a cron of your own
-  tm prune --keep 1000 --state success -y       # of each graph the last 1000 runs, and whatever did not succeed
-  tm prune --older-than 90d --compact -y        # and give the room back to the disk
+  tm prune --older-than 30d --dry-run      # what would go
+  tm prune --older-than 30d -y             # as from a cron of your own
+  tm prune --keep 1000 --state success -y  # of each graph the last 1000 runs,
+                                           # and whatever did not succeed
+  tm prune --older-than 90d --compact -y   # and give the disk its room back
 
-\b
 Exit codes: 0 done, or nothing was to do; 2 usage, 3 there is no history yet, 5 it cannot be reached or is locked.
 """
 )
@@ -89,7 +89,6 @@ Examples:
   tm backup history-$(date +%F).db              # also while everything runs
   tm backup /mnt/backup/history.db -y           # in the place of the last one
 
-\b
 Exit codes: 0 done, 2 usage, 3 there is no history yet, 4 it is no file, or FILE exists; 5 it cannot be read or written.
 """
 )
@@ -120,7 +119,6 @@ Examples:
   tm restore history-2026-11-24.db              # with nothing running here
   tm restore history-2026-11-24.db -y
 
-\b
 Exit codes: 0 done, 2 usage, 4 refused: something runs here, or FILE is no backup; 5 it cannot be read or written.
 """
 )

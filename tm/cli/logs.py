@@ -36,14 +36,13 @@ _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u20
     epilog="""\b
 Examples:
   tm logs etl@last                    # all its tasks, by time
-  tm logs etl@last/load -f            # one task, as it prints, until it has ended
+  tm logs etl@last/load -f            # one task, as it prints, to its end
   tm logs etl@failed --level error    # what went wrong, with tracebacks
   tm logs etl@last/load --attempt 1 --tail 50
   tm logs etl@last --grep 'rows: \\d+' --since 10m
   tm logs etl@last/load --raw > load.txt
   tm logs etl@last -f --jsonl | jq -r .text
 
-\b
 Exit codes: 0 found (also if nothing was printed), 3 no such run, task or attempt, 5 unreachable, 130 interrupted.
 """
 )

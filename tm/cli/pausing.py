@@ -20,10 +20,9 @@ _ALL = ""
     epilog="""\b
 Examples:
   tm pause etl --reason "the source moves house"
-  tm pause etl --until 18:00            # goes on by itself; --until 2h does so too
-  tm pause --all                        # every graph, those yet to come included
+  tm pause etl --until 18:00       # goes on by itself; --until 2h does so too
+  tm pause --all                   # every graph, those yet to come included
 
-\b
 Exit codes: 0 paused, 3 no such graph, 5 unreachable.
 """
 )
@@ -63,11 +62,12 @@ def pause(face: Face, graph: str | None, everything: bool, reason: str, until: s
 @click.command(
     epilog="""\b
 Examples:
-  tm resume etl                         # missed ticks are treated by the graph's misfire rule
+  tm resume etl                         # missed ticks are treated by the
+                                        # graph's misfire rule
   tm resume etl --catch-up latest       # run the last one that was missed
-  tm resume --all --catch-up skip       # all pauses, one by one ones too; missed ticks are recorded as skipped
+  tm resume --all --catch-up skip       # all pauses, one by one ones too;
+                                        # missed ticks are recorded as skipped
 
-\b
 Exit codes: 0 resumed, 3 no such graph, 4 it is not paused, 5 unreachable.
 """
 )

@@ -42,11 +42,10 @@ class Outlook:
 @click.command(
     epilog="""\b
 Examples:
-  tm plan etl                           # as the schedulers have announced it
-  tm plan etl.py                        # as it is in the file, before it is deployed
+  tm plan etl                    # as the schedulers have announced it
+  tm plan etl.py                 # as it is in the file, before it is deployed
   tm plan etl.py:report --json
 
-\b
 Exit codes: 0, 2 the file cannot be loaded, 3 no such graph, 5 no server (for a name), 6 its config cannot be read.
 """
 )

@@ -29,11 +29,10 @@ _NAMED = 20
     epilog="""\b
 Examples:
   tm queues                     # is anybody there for what waits?
-  tm queues --json | jq '.items[] | select(.live_workers == 0 and .waiting > 0).name'
+  tm queues --json | jq -r '.items[] | select(.live_workers == 0).name'
   tm queues pause gpu --reason "driver update" --until 2h
   tm queues purge gpu --dry-run
 
-\b
 Exit codes: 0, 5 unreachable.
 """,
 )
@@ -52,9 +51,8 @@ def queues(ctx: click.Context) -> None:
     epilog="""\b
 Examples:
   tm queues pause gpu --reason "driver update"
-  tm queues pause gpu --until 18:00     # goes on by itself; --until 2h does so too
+  tm queues pause gpu --until 18:00     # goes on by itself; also --until 2h
 
-\b
 Exit codes: 0 paused, 3 no such queue, 5 unreachable.
 """,
 )
@@ -91,7 +89,6 @@ def pause(face: Face, queue: str, reason: str, until: str | None) -> None:
 Examples:
   tm queues resume gpu
 
-\b
 Exit codes: 0 resumed, 3 no such queue, 4 it is not paused, 5 unreachable.
 """,
 )
@@ -117,11 +114,10 @@ def resume(face: Face, queue: str) -> None:
     short_help="Cancel the runs of what waits in a queue.",
     epilog="""\b
 Examples:
-  tm queues purge gpu --dry-run         # which runs would end
+  tm queues purge gpu --dry-run               # which runs would end
   tm queues purge gpu -y --reason "wrong day"
-  tm queues pause gpu && tm queues purge gpu    # and nothing is taken meanwhile
+  tm queues pause gpu && tm queues purge gpu  # and nothing is taken meanwhile
 
-\b
 Exit codes: 0 done, 2 nobody to ask and no -y, 3 no such queue, 5 unreachable.
 """,
 )

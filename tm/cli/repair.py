@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  tm retry etl@failed                   # what failed and what waited for it; the rest is kept
-  tm retry etl-20261124T040500Z --from clean    # clean and all below it run again
-  tm retry etl@last --only report       # report alone, on the messages that are there
-  tm retry etl@last --all -p day=monday # everything, with another param
-  tm retry etl@failed --dry-run         # only say what would run
+  tm retry etl@failed                    # what failed and what waited for it;
+                                         # the rest is kept
+  tm retry etl-20261124T040500Z --from clean
+                                         # clean and all below it run again
+  tm retry etl@last --only report        # report alone, on the messages that
+                                         # are there
+  tm retry etl@last --all -p day=monday  # everything, with another param
+  tm retry etl@failed --dry-run          # only say what would run
 
-\b
 Exit codes: 0 started (with --wait: it succeeded), 1 it failed, 2 bad params, 3 no such run or task, 4 refused: the run
 is open, or succeeded, or its messages are gone, 5 unreachable, 7 cancelled, 124 --timeout has passed.
 """
@@ -159,12 +161,12 @@ def _wait(face: Face, client: Client, run: str, timeout: float | None) -> int:
 @click.command(
     epilog="""\b
 Examples:
-  tm cancel etl@last                    # its tasks get SIGTERM, and SIGKILL after TM_GRACE
-  tm cancel etl-20261124T040500Z --grace 60s    # let them tidy up for longer
-  tm cancel etl@last --force            # SIGKILL at once
-  tm cancel --graph etl -y              # all open runs of a graph
+  tm cancel etl@last                          # its tasks get SIGTERM, and
+                                              # SIGKILL after TM_GRACE
+  tm cancel etl-20261124T040500Z --grace 60s  # let them tidy up for longer
+  tm cancel etl@last --force                  # SIGKILL at once
+  tm cancel --graph etl -y                    # all open runs of a graph
 
-\b
 Exit codes: 0 cancelled, 3 no such run, 4 it has ended already, 5 unreachable.
 """
 )
@@ -236,11 +238,12 @@ def _say_cancelled(face: Face, done: dict[str, bool], *, dry_run: bool) -> None:
 @click.command(
     epilog="""\b
 Examples:
-  tm mark etl@last/load success --reason "loaded by hand"     # what is below it goes on
+  tm mark etl@last/load success --reason "loaded by hand"
+                                                 # what is below it goes on
   tm mark etl@last/report skipped --reason "no numbers today"
-  tm mark etl@last/load failed --reason "will not come back"  # do not wait for its retries
+  tm mark etl@last/load failed --reason "will not come back"
+                                                 # do not wait for its retries
 
-\b
 Exit codes: 0 done, 2 usage, 3 no such run or task, 4 the task is over already, 5 unreachable.
 """
 )

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  tm run etl.py                         # the one graph of the file, watched until it has ended
+  tm run etl.py             # the one graph of the file, watched to its end
   tm run etl.py:report -p day=monday -p 'limits={"rows": 10}'
-  tm run etl.py --only load -p extract='{"rows": 3}'    # one task alone; its parents' messages are params
-  tm run etl.py --detach                # print the run's id and leave it to the stack that is running
+  tm run etl.py --only load -p extract='{"rows": 3}'
+                            # one task alone; its parents' messages are params
+  tm run etl.py --detach    # print the run's id and leave it to the stack
+                            # that is running
 
-\b
 Exit codes: 0 success, 1 the run failed, 2 bad file or params, 3 no such graph, 4 refused: that tick has its run,
 or --only lacks a parent; 5 no server, 7 cancelled, 124 --timeout has passed, 130 interrupted.
 """

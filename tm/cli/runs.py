@@ -46,11 +46,11 @@ class States(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
 Examples:
   tm runs                       # the last 20 of all graphs
   tm runs etl --state failed    # what went wrong
-  tm runs --state failed,timed_out --since 2d     # also --since '2026-11-24 04:05', --until now
+  tm runs --state failed,timed_out --since 2d
+                                # also --since '2026-11-24 04:05', --until now
   tm runs etl --trigger manual
   tm runs --json | jq '.items[0].id'
 
-\b
 Exit codes: 0, 3 no such graph, 5 the server or the history cannot be reached.
 """
 )

@@ -25,7 +25,6 @@ Examples:
   tm schedules --next 7d -n 1000
   tm schedules etl --json
 
-\b
 Exit codes: 0, 3 no such graph, 5 unreachable.
 """
 )

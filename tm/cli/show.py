@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 Examples:
   tm show etl-20261124T040500Z
   tm show etl-2026112404        # a beginning that no other run shares
-  tm show etl@last              # the newest run of graph etl; etl@failed is the newest that failed
-  tm show etl@last/load         # one task: what it waits for, each attempt, its messages
-  tm show etl                   # the graph itself: tasks, schedule, next ticks, last runs
+  tm show etl@last              # the newest run of graph etl; etl@failed is
+                                # the newest that failed
+  tm show etl@last/load         # one task: what it waits for, each attempt,
+                                # its messages
+  tm show etl                   # the graph itself: tasks, schedule, next
+                                # ticks, last runs
   tm show etl@last --messages --events
   tm show etl --graph dot | dot -Tsvg > etl.svg
 
-\b
 Exit codes: 0 found (however it ended), 3 no such run, task, attempt or graph, 5 unreachable.
 """
 )

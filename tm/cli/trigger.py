@@ -15,11 +15,10 @@ from tm.cli.options import DURATION, params_of, when
     epilog="""\b
 Examples:
   tm trigger etl -p day=monday --wait
-  tm trigger etl --tick '2026-11-24 04:05'      # the run of that tick; there is one of each
-  tm trigger etl --run-id order-4711            # saying it twice starts one run
-  id=$(tm -q trigger etl)                       # only the id
+  tm trigger etl --tick '2026-11-24 04:05'    # the one run of that tick
+  tm trigger etl --run-id order-4711          # saying it twice starts one run
+  id=$(tm -q trigger etl)                     # only the id
 
-\b
 Exit codes: 0 started (with --wait: it succeeded), 1 it failed, 2 bad params, 3 no such graph, 4 refused: too many open
 runs, or there is a run of that id, 5 unreachable, 7 cancelled, 124 --timeout has passed.
 """
@@ -84,7 +83,6 @@ Examples:
   tm wait etl@last
   tm wait etl-7k2m9qx4zt etl-8b3n1rc5wf --timeout 10m
 
-\b
 Exit codes: 0 all succeeded, 1 one did not, 3 no such run, 5 unreachable, 7 one was cancelled, 124 --timeout has passed,
 130 interrupted (the runs go on).
 """

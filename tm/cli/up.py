@@ -10,11 +10,11 @@ from tm.cli.face import Face, pass_face
 @click.command(
     epilog="""\b
 Examples:
-  tm up etl.py                    # its graphs on their schedules, server and history in .tm/
-  tm up graphs/                   # all graph files of a directory
-  TM_URL=redis://db:6379 tm up etl.py     # scheduler and worker for a server that others share
+  tm up etl.py     # its graphs on their schedules, server and history in .tm/
+  tm up graphs/    # all graph files of a directory
+  TM_URL=redis://db:6379 tm up etl.py
+                   # scheduler and worker for a server that others share
 
-\b
 Exit codes: 0 ended as asked, 2 bad file or setting, 4 another stack runs in this directory, 130 after a second Ctrl-C.
 """
 )

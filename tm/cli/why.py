@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  tm why etl                    # paused by whom, next tick when, held behind which run
-  tm why etl@last               # what its newest run waits for, or how it ended
-  tm why etl@failed/report      # followed up to the task that began it
+  tm why etl                  # paused by whom, next when, held by which run
+  tm why etl@last             # what its newest run waits for, or how it ended
+  tm why etl@failed/report    # followed up to the task that began it
   tm why --json etl@last | jq -r .items[0].code
 
-\b
 Exit codes: 0 whatever the reason is, 3 no such run, task or graph, 5 unreachable.
 """
 )

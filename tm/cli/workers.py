@@ -31,13 +31,12 @@ _LOOK_AGAIN = 0.2
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Examples:
-  tm workers                    # those that live
-  tm workers --all              # those too that were heard of within the last day
-  tm workers -v                 # with the graphs they have loaded, and the version of each
+  tm workers                # those that live
+  tm workers --all          # those too that were heard of within the last day
+  tm workers -v             # with the graphs and versions they have loaded
   tm workers --json | jq '.items[] | {name, tasks}'
   tm workers drain box.4711 --wait
 
-\b
 Exit codes: 0, 5 unreachable.
 """,
 )
@@ -59,11 +58,12 @@ def workers(ctx: click.Context, everybody: bool, more: bool) -> None:
     short_help="Have a worker finish what it has, and end.",
     epilog="""\b
 Examples:
-  tm workers drain box.4711             # one worker; the beginning of its name will do
+  tm workers drain box.4711    # one worker; the beginning of its name will do
   tm workers drain box.4711 --wait && reboot
-  tm workers drain --all --drain-timeout 10m    # what still runs after 10 minutes is given back, for other workers
+  tm workers drain --all --drain-timeout 10m
+                               # what still runs after 10 minutes is given
+                               # back, for other workers
 
-\b
 Exit codes: 0 told (with --wait: they have ended), 2 usage, 3 no such worker, 4 one was lost before it had ended,
 5 unreachable, 124 --timeout has passed.
 """,
@@ -108,7 +108,6 @@ Examples:
   tm workers stop box.4711              # also one that drains for too long
   tm workers stop --all --wait --timeout 1m
 
-\b
 Exit codes: 0 told (with --wait: they have ended), 2 usage, 3 no such worker, 4 one was lost before it had ended,
 5 unreachable, 124 --timeout has passed.
 """,

@@ -10,17 +10,17 @@ from tm.errors import TaskmasterError
 
 EXAMPLES = """\b
 Examples:
-  tm-worker my_graph.py                         all queues my_graph.py uses, on the server of TM_URL
-  tm-worker graphs/ --processes 8               every graph file in a directory
-  tm-worker etl.py --queue urgent --queue bulk  these queues, in strict order
-  tm-worker etl.py --burst                      work until the queues are empty, then end
+  tm-worker etl.py                              # all its queues, at TM_URL
+  tm-worker graphs/ --processes 8               # every file of a directory
+  tm-worker etl.py --queue urgent --queue bulk  # these, in strict order
+  tm-worker etl.py --burst                      # end when they are empty
 
 \b
 Signals:
-  SIGTERM, SIGINT   take no more work; running tasks may end (TM_DRAIN_TIMEOUT seconds), the rest is given back
-  the same again    give back at once
+  SIGTERM, SIGINT  take no more work; running tasks may end, and what still
+                   runs after TM_DRAIN_TIMEOUT is given back
+  the same again   give back at once
 
-\b
 Exit codes: 0 ended as asked, 2 bad file or setting.
 """
 
