@@ -164,6 +164,11 @@ def test_a_server_that_is_away_is_one_line_and_exit_code_5(tm: Any, words: tuple
     assert "hush" not in err
 
 
+@pytest.mark.parametrize("words", [(), ("--dry-run",), ("-y",)])
+def test_a_backup_that_is_not_there_is_exit_code_3(tm: Any, words: tuple[str, ...]) -> None:
+    assert tm("restore", "none.db", *words) == (3, "", "tm: there is no file none.db\n")
+
+
 def test_a_bad_url_is_exit_code_2(tm: Any) -> None:
     code, _, err = tm("--url", "nonsense", "runs")
     assert code == 2

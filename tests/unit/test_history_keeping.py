@@ -181,10 +181,11 @@ def test_what_is_no_backup_is_refused_and_nothing_is_changed(path: Path, tmp_pat
         ("text.db", "is no backup of a history"),
         ("other.db", "is no backup of a history"),
         ("newer.db", "is of a newer version of Taskmaster"),
-        ("none.db", "there is no file"),
     ):
         with pytest.raises(RefusedError, match=said):
             put_back(tmp_path / name, path, aside="before")
+    with pytest.raises(NotFoundError, match="there is no file"):
+        put_back(tmp_path / "none.db", path, aside="before")
     assert path.read_bytes() == before
     assert not path.with_name("history.db.before").exists()
 

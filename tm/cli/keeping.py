@@ -119,7 +119,8 @@ Examples:
   tm restore history-2026-11-24.db              # with nothing running here
   tm restore history-2026-11-24.db -y
 
-Exit codes: 0 done, 2 usage, 4 refused: something runs here, or FILE is no backup; 5 it cannot be read or written.
+Exit codes: 0 done, 2 usage, 3 there is no such FILE, 4 refused: something runs here, or FILE is no backup; 5 it cannot
+be read or written.
 """
 )
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from tm.clock import to_ms
-from tm.errors import RefusedError, UnavailableError
+from tm.errors import NotFoundError, RefusedError, UnavailableError
 from tm.history.database import Database
 from tm.history.schema import SCHEMA_VERSION, runs
 from tm.states import FINAL_RUN_STATES
@@ -139,10 +139,11 @@ def examine(backup: Path) -> int:
     """Whether this is a backup that may be put back; returns how many runs are in it.
 
     Raises:
+        NotFoundError: there is no such file.
         RefusedError: it is no backup of a history, it is damaged, or of a newer version of Taskmaster.
     """
     if not backup.is_file():
-        raise RefusedError(f"there is no file {backup}")
+        raise NotFoundError(f"there is no file {backup}")
     try:
         with closing(sqlite3.connect(f"{backup.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
             _refuse_damaged(connection, backup)
