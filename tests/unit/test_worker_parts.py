@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 
 from tm import codec
@@ -13,6 +14,7 @@ from tm.errors import CodecError, SettingsError
 from tm.graph import Graph, task
 from tm.states import Outcome
 from tm.store.records import Report
+from tm_worker.cli import worker
 from tm_worker.faults import MAX_TEXT, MAX_TRACEBACK, describe, fault, keep_sources
 from tm_worker.outage import FIRST_DELAY, LONGEST_DELAY, Outage
 from tm_worker.service import check_queues, queues_of
@@ -152,6 +154,22 @@ def test_the_command_line_loads_no_client_before_the_fork() -> None:
     code = "import sys, tm_worker.cli, tm_worker.service; print(*(set(sys.modules) & {'redis', 'rq', 'sqlalchemy', 'hiredis'}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90.0), ("0.2", 0.2), ("0", 0.0), ("500ms", 0.5), ("10m", 600.0), ("1h30m", 5400.0)]
+)
+@pytest.mark.parametrize(("option", "field"), [("--drain-timeout", "drain"), ("--lease", "lease")])
+def test_durations_are_written_as_elsewhere_and_plain_numbers_are_seconds(
+    text: str, seconds: float, option: str, field: str
+) -> None:
+    context = worker.make_context("tm-worker", ["my_graph.py", option, text])
+    assert context.params[field] == seconds
+
+
+def test_what_is_no_duration_is_a_usage_error() -> None:
+    with pytest.raises(click.BadParameter, match="'soon' is no duration; write 10s, 5m, 1h30m or 2d"):
+        worker.make_context("tm-worker", ["my_graph.py", "--lease", "soon"])
 
 
 def test_help_shows_examples() -> None:

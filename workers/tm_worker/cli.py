@@ -6,11 +6,12 @@ import sys
 
 import click
 
+from tm.cli.options import DURATION
 from tm.errors import TaskmasterError
 
 EXAMPLES = """\b
 Examples:
-  tm-worker etl.py                              # all its queues, at TM_URL
+  tm-worker my_graph.py                         # all its queues, at TM_URL
   tm-worker graphs/ --processes 8               # every file of a directory
   tm-worker etl.py --queue urgent --queue bulk  # these, in strict order
   tm-worker etl.py --burst                      # end when they are empty
@@ -59,12 +60,15 @@ Exit codes: 0 ended as asked, 2 bad file or setting.
 @click.option(
     "--drain-timeout",
     "drain",
-    type=float,
-    metavar="SECONDS",
-    help="Seconds running tasks get after SIGTERM (TM_DRAIN_TIMEOUT, 30).",
+    type=DURATION,
+    metavar="DURATION",
+    help="How long running tasks may go on after SIGTERM: 90, 10m (TM_DRAIN_TIMEOUT, 30 seconds).",
 )
 @click.option(
-    "--lease", type=float, metavar="SECONDS", help="Seconds without heartbeat until others take over (TM_LEASE, 30)."
+    "--lease",
+    type=DURATION,
+    metavar="DURATION",
+    help="How long without a heartbeat until others take over: 30, 1m (TM_LEASE, 30 seconds).",
 )
 @click.option(
     "--metrics-port",
