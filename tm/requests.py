@@ -16,6 +16,7 @@ from tm.states import Trigger
 from tm.store.records import NewRun, TriggerAnswer
 from tm.suggest import hint
 from tm.waiting import reaching
+from tm.words import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -121,17 +122,17 @@ def pause_of(client: Client, graph: str) -> Pause | None:
     return next((each for each in found if each is not None and each.ended_ms(now) is None), None)
 
 
-def note_of_pause(client: Client, graph: str) -> str:
+def note_of_pause(client: Client, graph: str, zone: tzinfo | None = None) -> str:
     """What to tell somebody who starts a run of a paused graph, which a pause does not keep them from; else empty."""
     pause = pause_of(client, graph)
-    return f"graph {graph!r} is {told(pause)}; this run goes ahead all the same" if pause else ""
+    return f"graph {graph!r} is {told(pause, zone)}; this run goes ahead all the same" if pause else ""
 
 
-def note_of_queues(client: Client, queues: Iterable[str]) -> str:
+def note_of_queues(client: Client, queues: Iterable[str], zone: tzinfo | None = None) -> str:
     """What to tell somebody who starts a run with tasks in these queues when some are paused; else empty."""
     with reaching(client.where):
         pauses = client.store.queue_pauses(client.store.server_ms())
-    paused = [f"queue {queue!r} is {told(pauses[queue])}" for queue in sorted({*queues} & {*pauses})]
+    paused = [f"queue {queue!r} is {told(pauses[queue], zone)}" for queue in sorted({*queues} & {*pauses})]
     return f"{'; '.join(paused)}; what comes into it waits" if paused else ""
 
 
@@ -143,9 +144,10 @@ def queues_of(client: Client, graph: str) -> set[str]:
     return set() if plan is None else {task.queue for task in plan.tasks}
 
 
-def told(pause: Pause | QueuePause) -> str:
-    """Who paused it and why, in half a sentence."""
-    since = from_ms(pause.since_ms).isoformat(timespec="seconds").replace("+00:00", "Z")
+def told(pause: Pause | QueuePause, zone: tzinfo | None = None) -> str:
+    """Who paused it and why, in half a sentence; on the clock of a person's zone, or for programs and logs in UTC."""
+    at = from_ms(pause.since_ms)
+    since = clock(at, zone=zone) if zone else at.isoformat(timespec="seconds").replace("+00:00", "Z")
     return f"paused by {pause.by} since {since}" + (f" ({pause.reason})" if pause.reason else "")
 
 

@@ -60,6 +60,10 @@ def test_who_starts_a_run_is_told_of_its_paused_queues(client: Client) -> None:
         r"queue 'default' is paused by me since \S+Z \(a break\); what comes into it waits",
         note_of_queues(client, queues),
     )
+    assert re.fullmatch(  # on the clock of whoever asks: of today the time alone
+        r"queue 'default' is paused by me since (\w{3} \d\d \w{3} )?\d\d:\d\d:\d\d \(a break\); what comes into it waits",
+        note_of_queues(client, queues, ZoneInfo("Asia/Tokyo")),
+    )
     client.store.resume_queue("default")
     assert note_of_queues(client, queues) == ""
 

@@ -15,6 +15,7 @@ from tm.errors import ConfigError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import tzinfo
 
     from tm.cli.render import Render
     from tm.config import Settings
@@ -78,7 +79,7 @@ def _of_file(face: Face, settings: Settings, target: str) -> Outlook:
         raise click.UsageError(f"{file} has {len(loaded.graphs)} graphs; name one: {file}:{next(iter(loaded.graphs))}")
     graph = loaded.graph(name)
     store = open_store(settings) if has_server(settings) else None
-    return _outlook(graph.name, graph.about(settings.timezone), graph.plan, store, face.lookup().where)
+    return _outlook(graph.name, graph.about(settings.timezone), graph.plan, store, face.lookup().where, _zone(face))
 
 
 def _of_name(face: Face, name: str) -> Outlook:
@@ -93,10 +94,17 @@ def _of_name(face: Face, name: str) -> Outlook:
         raise RefusedError(
             f"the server does not hold the present version of graph {name!r}; start a scheduler that has it"
         )
-    return _outlook(name, about, plan, client.store, client.where)
+    return _outlook(name, about, plan, client.store, client.where, _zone(face))
 
 
-def _outlook(name: str, about: Mapping[str, Any], plan: Plan, store: Store | None, where: str) -> Outlook:
+def _zone(face: Face) -> tzinfo | None:
+    """For the times in sentences; documents have UTC."""
+    return None if face.as_json else face.settings().timezone
+
+
+def _outlook(
+    name: str, about: Mapping[str, Any], plan: Plan, store: Store | None, where: str, zone: tzinfo | None
+) -> Outlook:
     from tm.forecast import of_tick
     from tm.insight import pause_of
     from tm.requests import read_config, ticks_after, told
@@ -115,7 +123,7 @@ def _outlook(name: str, about: Mapping[str, Any], plan: Plan, store: Store | Non
         leader = leads is not None and bool(leads.who) and leads.until_ms > scene.now_ms
         queues = {task.queue for task in plan.tasks}
         workers = {queue: sum(each.alive and queue in each.queues for each in scene.workers) for queue in queues}
-        paused = {each.name: told(each.pause) for each in scene.queues if each.pause and each.name in queues}
+        paused = {each.name: told(each.pause, zone) for each in scene.queues if each.pause and each.name in queues}
         now = datetime.fromtimestamp(scene.now_ms / 1000, UTC)
     config, trouble = "", ""
     try:
@@ -126,7 +134,7 @@ def _outlook(name: str, about: Mapping[str, Any], plan: Plan, store: Store | Non
         graph=name,
         about=about,
         plan=plan,
-        tick=of_tick(about, open_runs=open_runs, pause=told(pause) if pause else "", leader=leader),
+        tick=of_tick(about, open_runs=open_runs, pause=told(pause, zone) if pause else "", leader=leader),
         next_tick=next(ticks_after(name, about, now), None),
         open_runs=open_runs,
         workers=workers,

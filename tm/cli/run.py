@@ -82,7 +82,8 @@ def run(
         client = open_client(settings)
         queues = {each.queue for each in graph.plan.tasks}
         if not face.quiet:
-            for note in filter(None, (note_of_pause(client, graph.name), note_of_queues(client, queues))):
+            zone = settings.timezone
+            for note in filter(None, (note_of_pause(client, graph.name, zone), note_of_queues(client, queues, zone))):
                 print(f"tm: {note}", file=sys.stderr)
         return follow(face, client, graph, given, tick=at, wait=wait, timeout=timeout, own=False)
     if not wait:

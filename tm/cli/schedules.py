@@ -14,6 +14,7 @@ from tm.cli.options import DURATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import tzinfo
 
     from tm.store.records import Pause
 
@@ -57,7 +58,12 @@ def schedules(face: Face, graph: str | None, ahead: float, limit: int) -> None:
         render.line("no ticks in that time")
     else:
         rows = [
-            [f"{render.clock(at)}", f"in {_span((at - now).total_seconds())}", name, _note(pauses, name, at)]
+            [
+                f"{render.clock(at)}",
+                f"in {_span((at - now).total_seconds())}",
+                name,
+                _note(pauses, name, at, render.zone),
+            ]
             for at, name in found[:limit]
         ]
         render.table(("TICK", "", "GRAPH", ""), rows)
@@ -80,11 +86,11 @@ def _pause(pauses: Mapping[str, Pause], graph: str, at: datetime) -> Pause | Non
     return next((each for each in found if each is not None and each.ended_ms(ms) is None), None)
 
 
-def _note(pauses: Mapping[str, Pause], graph: str, at: datetime) -> str:
+def _note(pauses: Mapping[str, Pause], graph: str, at: datetime, zone: tzinfo | None) -> str:
     from tm.requests import told
 
     pause = _pause(pauses, graph, at)
-    return told(pause) if pause else ""
+    return told(pause, zone) if pause else ""
 
 
 def _document(at: datetime, graph: str, pause: Pause | None) -> dict[str, Any]:

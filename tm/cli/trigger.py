@@ -60,7 +60,8 @@ def trigger(
     except TypeError as error:
         raise click.UsageError(str(error)) from error
     if not face.quiet:
-        for note in filter(None, (note_of_pause(client, graph), note_of_queues(client, queues_of(client, graph)))):
+        zone, queues = face.settings().timezone, queues_of(client, graph)
+        for note in filter(None, (note_of_pause(client, graph, zone), note_of_queues(client, queues, zone))):
             print(f"tm: {note}", file=sys.stderr)
     if wait:
         from tm.cli.ending import see_through
