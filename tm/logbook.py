@@ -46,6 +46,7 @@ class Note:
     task: str
     attempt: int
     text: str
+    is_silence: bool = False  #: nothing is missing: it ended well and had nothing to print
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class Logbook:
     def _notes(self, run: RunInfo, wanted: Wanted, threads: _Threads) -> list[Note]:
         pruned = self._pruned(run)
         return [
-            Note(task.name, attempt.number, text)
+            Note(task.name, attempt.number, text, is_silence=text in _SILENCES)
             for task in run.tasks
             for attempt in task.attempts
             if wanted.has(task.name, attempt.number)
@@ -256,6 +257,13 @@ def _lost(at_us: int) -> Line:
     return Line(at_us, Stream.TM, LEVELS["warning"], "", text)
 
 
+def _silence(outcome: Outcome) -> str:
+    return f"it ended as {outcome.value} and printed nothing"
+
+
+_SILENCES = frozenset({_silence(Outcome.SUCCESS), _silence(Outcome.SKIPPED)})
+
+
 def _note(run: RunInfo, task: TaskInfo, attempt: AttemptInfo, complete: bool | None, *, pruned: bool) -> str:
     if run.retry_of and attempt.ended_at is not None and attempt.ended_at < run.created_at:
         return f"it was kept from run {run.retry_of}, where its lines are"
@@ -268,7 +276,7 @@ def _note(run: RunInfo, task: TaskInfo, attempt: AttemptInfo, complete: bool | N
             return "" if task.state in FINAL_TASK_STATES else "it runs and has printed nothing yet"
         if gone:
             return f"nothing of what it printed has arrived; it was lost{reason}"
-        return f"it ended as {attempt.outcome.value} and printed nothing"
+        return _silence(attempt.outcome)
     if not complete and gone:
         return f"its last lines may be missing; it was lost{reason}"
     return ""

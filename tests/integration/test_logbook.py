@@ -256,7 +256,7 @@ def test_silence_is_explained(place: Place, outcome: Outcome | None, note: str) 
     place.file()
     found = place.book.read(place.run())
     assert found.entries == []
-    assert [each.text for each in found.notes] == [note]
+    assert [(each.text, each.is_silence) for each in found.notes] == [(note, outcome is Outcome.SUCCESS)]
 
 
 def test_a_worker_that_vanished_is_named_as_the_reason_why_lines_are_missing(place: Place) -> None:

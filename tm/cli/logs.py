@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import tzinfo
 
-    from tm.logbook import Entry, Logbook, Note, Wanted
+    from tm.logbook import Entry, Found, Logbook, Wanted
     from tm.lookup import Lookup
     from tm.runinfo import RunInfo
 
@@ -90,7 +90,7 @@ def logs(
         found = book.read(run, wanted)
         entries = _last(keep.of_all(found.entries), tail)
         face.render().document("tm.logs/1", [_document(run, each) for each in entries])
-        _warn(face, book, found.notes)
+        _warn(face, book, found, wanted)
         return None
     tell = _Teller(run, wanted, zone, as_json=lines, raw=raw, color=face.render().color)
     try:
@@ -103,7 +103,7 @@ def logs(
             tell.all(_last(keep.of_all(found.entries), tail))
     except KeyboardInterrupt:
         return 130
-    _warn(face, book, found.notes)
+    _warn(face, book, found, wanted)
     return None
 
 
@@ -243,10 +243,16 @@ def _document(run: RunInfo, entry: Entry) -> dict[str, Any]:
     }
 
 
-def _warn(face: Face, book: Logbook, notes: Sequence[Note]) -> None:
-    """On stderr: what is missing, and why."""
+def _warn(face: Face, book: Logbook, found: Found, wanted: Wanted) -> None:
+    """On stderr: what is missing, and why; that a task had nothing to print only to whoever asks for that task."""
     if book.trouble:
         print(f"tm: {book.trouble}; shown is what the server has", file=sys.stderr)
-    if not face.quiet:
-        for note in notes:
+    if face.quiet:
+        return
+    silent = [note for note in found.notes if note.is_silence]
+    together = wanted.task is None and not face.verbose and (len(silent) > 1 or bool(found.entries))
+    for note in found.notes:
+        if not (together and note.is_silence):
             print(f"tm: {note.task}, attempt {note.attempt}: {note.text}", file=sys.stderr)
+    if together and silent and not found.entries:
+        print(f"tm: {len(silent)} attempts ended well and printed nothing", file=sys.stderr)
