@@ -261,7 +261,7 @@ def test_a_failure_is_told_where_it_blocks(tidy: Place) -> None:
         r"`never` will not run: `boom` failed at .* with ValueError: bad value", tidy.why(f"{name}/never")["sentence"]
     )
     following = tidy.tm("why", f"{name}/never").splitlines()[1]
-    heed = r"; if its file was changed, restart first what has loaded it: worker `\S+` still has version `\w+`, which failed"
+    heed = r"; if its file was changed, first restart worker `\S+`, which still has version `\w+`"
     assert re.fullmatch(f"Next: `tm retry {name}`{heed}", following)
 
 

@@ -101,7 +101,7 @@ def test_a_task_nobody_takes_says_nothing_of_versions() -> None:
         assert "version `" not in ask(run(DONE, QUEUED), "load", scene=facts, current="v1").predicate
 
 
-STILL = "if its file was changed, restart first what has loaded it: "
+STILL = "if its file was changed, first restart "
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ STILL = "if its file was changed, restart first what has loaded it: "
     [
         ((), "v1", ""),
         ((GONE, SILENT, ELSEWHERE, STRANGE), "v1", ""),
-        ((SAME,), "v1", f"{STILL}worker `w1` still has version `v1`, which failed"),
-        ((SAME,), "v2", f"{STILL}worker `w1` still has version `v1`, which failed"),
-        ((SAME, NEW), "v2", f"{STILL}worker `w1` still has version `v1`, which failed"),
+        ((SAME,), "v1", f"{STILL}worker `w1`, which still has version `v1`"),
+        ((SAME,), "v2", f"{STILL}worker `w1`, which still has version `v1`"),
+        ((SAME, NEW), "v2", f"{STILL}worker `w1`, which still has version `v1`"),
         (
             (SAME, replace(SAME, name="w9")),
             "v1",
-            f"{STILL}workers `w1` and `w9` still have version `v1`, which failed",
+            f"{STILL}workers `w1` and `w9`, which still have version `v1`",
         ),
         ((OLD,), "v1", f"{BOTH}: workers have version `v0` where the scheduler has `v1`"),
         ((NEW,), "v2", ""),

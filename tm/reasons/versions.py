@@ -65,8 +65,8 @@ def still_failing(workers: Mapping[str, str], version: str, current: str) -> str
     """
     same = sorted(name for name, each in workers.items() if each == version)
     if same:
-        have = f"{'worker' if len(same) == 1 else 'workers'} {quoted(same)} still {'has' if len(same) == 1 else 'have'}"
-        return f"if its file was changed, restart first what has loaded it: {have} version `{version}`, which failed"
+        them, have = ("worker", "has") if len(same) == 1 else ("workers", "have")
+        return f"if its file was changed, first restart {them} {quoted(same)}, which still {have} version `{version}`"
     if workers and version == current:
         theirs = quoted(sorted(set(workers.values())))
         return f"{RESTART}: workers have version {theirs} where the scheduler has `{version}`"
