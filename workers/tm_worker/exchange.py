@@ -201,6 +201,9 @@ class Exchange:
             self._try(lambda: self._promote(now), now)
         if self._look_at is not None and now >= self._look_at:
             self._look_at, self.hungry = None, True
+        if self._bell and self._supervisor.draining:  # it rang in the very moment in which we were told to end
+            bell, self._bell = self._bell, ""
+            self.hand_back(bell, now)
         asked = False
         while self._has_something_to_say(now) and self.outage.may_try(now):
             if asked and self._supervisor.ended:
