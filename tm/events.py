@@ -59,6 +59,8 @@ class TaskClosed:
     state: TaskState
     reason: str
     at: int
+    attempt: int = 0  #: the one that ran, of which nobody will report; 0 for none
+    claimed: int | None = None  #: ms; when it began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from tm.events import (
     TasksKept,
 )
 from tm.runinfo import read_error
-from tm.states import FINAL_RUN_STATES, RunState
+from tm.states import FINAL_RUN_STATES, Outcome, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -173,8 +173,14 @@ def of_details(
                 detail=detail,
             )
         )
+    told: dict[str, int] = {}
+    for each in found:
+        if each.outcome != Outcome.REJECTED:
+            told[each.task] = max(told.get(each.task, 0), each.attempt or 0)
     for closed in tasks:
-        if not closed.attempts and closed.ended is not None and closed.task not in marked:
+        # it never began, or its last attempt was cancelled as it ran
+        untold = not closed.attempts or closed.attempts > told.get(closed.task, 0)
+        if untold and closed.ended is not None and closed.task not in marked:
             what, detail = _closed_or_kept(closed.reason)
             about = {"graph": graph, "task": closed.task, "detail": detail}
             found.append(_made("", to_ms(closed.ended), closed.run, what, closed.state, **about))

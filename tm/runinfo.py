@@ -35,7 +35,7 @@ class AttemptInfo:
     """One try at one task."""
 
     number: int  #: 1 for the first
-    outcome: Outcome | None  #: None while it runs
+    outcome: Outcome | None  #: None while it runs, and when it was cancelled as it ran
     worker: str
     started_at: datetime | None
     ended_at: datetime | None
@@ -176,13 +176,7 @@ def from_rows(
                 name=task.task,
                 state=task.state,
                 reason=task.reason,
-                attempts=tuple(
-                    sorted(
-                        (_attempt(each) for each in attempts if each.node == task.node),
-                        # a late report that was rejected comes before the one that counts
-                        key=lambda each: (each.number, each.outcome is not Outcome.REJECTED),
-                    )
-                ),
+                attempts=_attempts(task, [each for each in attempts if each.node == task.node]),
             )
             for task in tasks
         ),
@@ -199,6 +193,26 @@ def from_rows(
             for each in notices
         ),
     )
+
+
+def _attempts(task: TaskRunRow, rows: Sequence[AttemptRow]) -> tuple[AttemptInfo, ...]:
+    found = [_attempt(each) for each in rows]
+    last = max((each.number for each in found if each.outcome is not Outcome.REJECTED), default=0)
+    if task.state is TaskState.CANCELLED and task.ended is not None and task.attempts > last:
+        # cancelled as it ran: of who ran it, and since when if it was not the first, the history has nothing
+        start = task.started if task.attempts == 1 else None
+        found.append(
+            AttemptInfo(
+                number=task.attempts,
+                outcome=None,
+                worker="",
+                started_at=start,
+                ended_at=task.ended,
+                seconds=(task.ended - start).total_seconds() if start else None,
+            )
+        )
+    # a late report that was rejected comes before the one that counts
+    return tuple(sorted(found, key=lambda each: (each.number, each.outcome is not Outcome.REJECTED)))
 
 
 def has_past(task: TaskInfo) -> bool:
@@ -356,7 +370,7 @@ def _attempt(row: AttemptRow) -> AttemptInfo:
 def _joined(live: TaskInfo, filed: TaskInfo | None) -> TaskInfo:
     if filed is None:
         return live
-    ended = {attempt.number: attempt for attempt in filed.attempts}
+    ended = {attempt.number: attempt for attempt in filed.attempts if attempt.outcome is not None}
     attempts = {attempt.number: attempt for attempt in live.attempts} | ended
     reason = filed.reason or live.reason if live.state in FINAL_TASK_STATES else ""
     return replace(live, reason=reason, attempts=tuple(attempts[number] for number in sorted(attempts)))

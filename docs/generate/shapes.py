@@ -87,11 +87,14 @@ SHAPES = {
             "One try at a task.",
             {
                 "number": ("number", "1 for the first."),
-                "outcome": ("text or null", f"{_words(Outcome)}; null while it runs."),
+                "outcome": (
+                    "text or null",
+                    f"{_words(Outcome)}; null while it runs, or if cancelled as it ran.",
+                ),
                 "worker": ("text", "Name of the worker; empty where none was involved."),
                 "started_at": ("instant or null", "When a worker claimed it."),
                 "ended_at": ("instant or null", "When its outcome was accepted."),
-                "seconds": ("seconds or null", "From start to end; null while it runs."),
+                "seconds": ("seconds or null", "From start to end; null while it runs, or if it is not known."),
                 "error": ("Error or null", "What went wrong."),
             },
         ),

@@ -55,6 +55,28 @@ def test_history_hears_of_each_task_and_then_of_the_end(stage: Stage) -> None:
     assert ended.started is None, "no attempt of it ever began"
 
 
+def test_history_hears_which_attempt_was_cut_off(stage: Stage) -> None:
+    stage.start(plan({"again": [], "queued": [], "waiting": ["again"]}, retries=1, retry_delay=0))
+    first = stage.take_one()
+    began = stage.now
+    stage.later(500)
+    stage.store.cancel("r", reason="enough")
+    told = {event.task: (event.attempt, event.claimed) for event in stage.told(TaskClosed)}
+    assert told == {first.task: (1, began), "queued": (0, None), "waiting": (0, None)}
+
+
+def test_history_hears_so_of_a_second_attempt_too(stage: Stage) -> None:
+    stage.start(plan(SINGLE, retries=1, retry_delay=0))
+    stage.finish(stage.take_one(), Outcome.FAILED)
+    stage.later(1000)
+    stage.store.promote()
+    assert stage.take_one().attempt == 2
+    began = stage.now
+    stage.later(500)
+    stage.store.cancel("r")
+    assert [(event.attempt, event.claimed) for event in stage.told(TaskClosed)] == [(2, began)]
+
+
 def test_cancelling_twice_changes_nothing(stage: Stage) -> None:
     stage.start(plan(CHAIN))
     assert stage.store.cancel("r")

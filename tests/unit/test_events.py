@@ -58,6 +58,12 @@ def test_a_task_that_will_not_run() -> None:
     )
 
 
+def test_a_task_that_was_cancelled_as_it_ran() -> None:
+    event = parse(lua(TASK | {"state": "cancelled", "attempt": 2, "claimed": 17}))
+    assert isinstance(event, TaskClosed)
+    assert (event.state, event.attempt, event.claimed) == (TaskState.CANCELLED, 2, 17)
+
+
 def test_a_run_that_ended() -> None:
     assert parse(lua(END)) == RunEnded(run="etl-1", graph="etl", state=RunState.FAILED, reason="", at=32, started=9)
 

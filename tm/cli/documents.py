@@ -69,7 +69,7 @@ def notice_document(notice: NoticeInfo) -> dict[str, Any]:
 
 
 def attempt_document(attempt: AttemptInfo) -> dict[str, Any]:
-    """An attempt at a task; `outcome` is null while it runs."""
+    """An attempt at a task; `outcome` is null while it runs, and when it was cancelled as it ran."""
     error = attempt.error
     return {
         "number": attempt.number,

@@ -52,7 +52,7 @@ class TaskRunRow:
     task: str
     state: TaskState
     reason: str
-    attempts: int  #: 0 when it never began
+    attempts: int  #: 0 when it never began; one that was cancelled as it ran counts, and has no row of its own
     started: datetime | None  #: when its first attempt was claimed
     ended: datetime | None
 

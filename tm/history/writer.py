@@ -140,6 +140,8 @@ class _Batch:
                 self._run(event.run, "", event.at)
                 row = self._task_run(event.run, event.node, event.task)
                 row.update(state=event.state.value, reason=_text(event.reason), ended=event.at)
+                if event.attempt:
+                    self._began(row, event.attempt, event.claimed)
             case TasksKept():
                 self._run(event.run, "", event.at)
                 for kept in event.tasks:
@@ -220,12 +222,15 @@ class _Batch:
             run["state"] = RunState.RUNNING.value
         run["started"] = run["started"] or event.claimed
         row = self._task_run(event.run, event.node, event.task)
-        row["attempts"] = max(row["attempts"], event.attempt)
-        row["started"] = row["started"] or event.claimed
+        self._began(row, event.attempt, event.claimed)
         if event.state is not None:
             ended = event.at if event.state in FINAL_TASK_STATES else None
             why = (attempt["message"] or "") if event.outcome is Outcome.SKIPPED else ""
             row.update(state=event.state.value, reason=why, ended=ended)
+
+    def _began(self, row: dict[str, Any], attempt: int, claimed: int | None) -> None:
+        row["attempts"] = max(row["attempts"], attempt)
+        row["started"] = row["started"] or claimed
 
     def _task_marked(self, entry: str, event: TaskMarked) -> None:
         self._run(event.run, "", event.at)

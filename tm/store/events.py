@@ -94,6 +94,8 @@ def _task(fields: dict[bytes, Any]) -> Event:
         state=TaskState(_text(fields[b"state"])),
         reason=_text(fields[b"reason"]),
         at=_int(fields[b"at"]),
+        attempt=_int(fields.get(b"attempt", 0)),
+        claimed=_moment(fields.get(b"claimed", b"")),
     )
 
 

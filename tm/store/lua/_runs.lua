@@ -372,7 +372,12 @@ local function stop_tasks(c, run, plan, state, reason, from, started, ttl)
             r[STATE], r[AT] = 'cancelled', c.now
             fields[#fields + 1] = node.field
             fields[#fields + 1] = packed_record(r)
-            emit_task(c, run, node, 'cancelled', reason)
+            if was == 'running' then -- nobody will report this attempt any more
+                emit(c, 'e', 'task', 'run', run, 'node', node.index, 'task', node.name, 'state', 'cancelled', 'reason', reason,
+                    'attempt', r[ATTEMPT], 'claimed', r[CLAIMED])
+            else
+                emit_task(c, run, node, 'cancelled', reason)
+            end
             if node.calls and (was == 'running' or was == 'retrying') then
                 call_of_task(c, { run = run, plan = plan, node = node, r = r }, '', 'cancelled', '', -1, -1, reason)
             end
