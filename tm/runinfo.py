@@ -329,8 +329,7 @@ def _task_from_view(view: TaskRunView) -> TaskInfo:
                 started_at=start,
                 ended_at=end,
                 seconds=(end - start).total_seconds() if end else None,
-                # while an attempt runs, the error is that of the one before
-                error=None if skipped or view.state is TaskState.RUNNING else error,
+                error=None if skipped or _ran(view) else error,
             ),
         )
     return TaskInfo(
@@ -344,6 +343,12 @@ def _task_from_view(view: TaskRunView) -> TaskInfo:
         fails=view.fails,
         losses=view.losses,
     )
+
+
+def _ran(view: TaskRunView) -> bool:
+    """Whether the last attempt runs, or was cancelled as it ran: then the error is that of the one before."""
+    cut_off = view.state is TaskState.CANCELLED and view.fails + view.losses < view.attempt
+    return cut_off or view.state is TaskState.RUNNING
 
 
 def _attempt(row: AttemptRow) -> AttemptInfo:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
+from tm import codec
 from tm.events import AttemptEnded
-from tm.runinfo import RunInfo, TaskInfo, lacks_last, with_ended
-from tm.states import Outcome, RunState, TaskState
+from tm.runinfo import RunInfo, TaskInfo, from_view, lacks_last, with_ended
+from tm.states import Outcome, RunState, TaskState, Trigger
+from tm.store.records import RunView, TaskRunView
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MS = int(NOON.timestamp() * 1000)
@@ -37,6 +41,25 @@ def test_an_attempt_that_is_not_filed_yet_is_known_from_its_event() -> None:
     ]
     assert not lacks_last(known)
     assert with_ended(run(known), events, {"slow"}).tasks == (known,), "none comes twice"
+
+
+@pytest.mark.parametrize(
+    ("state", "fails", "said"),
+    [
+        (TaskState.RUNNING, 1, None),
+        (TaskState.CANCELLED, 1, None),  # it was cancelled as its second attempt ran
+        (TaskState.CANCELLED, 2, "bad"),  # as it waited for its third
+        (TaskState.FAILED, 2, "bad"),
+    ],
+)
+def test_an_error_is_of_the_attempt_that_raised_it(state: TaskState, fails: int, said: str | None) -> None:
+    error = codec.encode({"type": "ValueError", "message": "bad", "traceback": ""})
+    view = TaskRunView(task="slow", state=state, attempt=2, claimed_ms=MS, worker="w", fails=fails, error=error)
+    at = {"tick_ms": None, "created_ms": MS, "started_ms": MS, "ended_ms": None, "reason": "", "config": "", "params": b""}
+    about = {"id": "r", "graph": "g", "version": "v", "state": RunState.RUNNING, "trigger": Trigger.MANUAL}
+    (task,) = from_view(RunView(**about, **at, tasks=(view,))).tasks
+    (attempt,) = task.attempts
+    assert (attempt.error.message if attempt.error else None) == said
 
 
 def test_a_first_attempt_lacks_nothing() -> None:
