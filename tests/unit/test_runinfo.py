@@ -55,7 +55,15 @@ def test_an_attempt_that_is_not_filed_yet_is_known_from_its_event() -> None:
 def test_an_error_is_of_the_attempt_that_raised_it(state: TaskState, fails: int, said: str | None) -> None:
     error = codec.encode({"type": "ValueError", "message": "bad", "traceback": ""})
     view = TaskRunView(task="slow", state=state, attempt=2, claimed_ms=MS, worker="w", fails=fails, error=error)
-    at = {"tick_ms": None, "created_ms": MS, "started_ms": MS, "ended_ms": None, "reason": "", "config": "", "params": b""}
+    at = {
+        "tick_ms": None,
+        "created_ms": MS,
+        "started_ms": MS,
+        "ended_ms": None,
+        "reason": "",
+        "config": "",
+        "params": b"",
+    }
     about = {"id": "r", "graph": "g", "version": "v", "state": RunState.RUNNING, "trigger": Trigger.MANUAL}
     (task,) = from_view(RunView(**about, **at, tasks=(view,))).tasks
     (attempt,) = task.attempts
