@@ -7,13 +7,19 @@
 -- Returns { who asked this worker to drain, or '', ms it may take, or '' }. Repeating it extends the time.
 local REMEMBERED = 86400000 -- ms a worker is listed after it was heard of last
 
+local function put(command, key, args, first, last)
+    for from = first, last, UNPACKABLE do
+        redis.call(command, key, unpack(args, from, math.min(from + UNPACKABLE - 1, last)))
+    end
+end
+
 return function(c, args)
     local ttl, n = number(args[2], 'time to remember a worker', 1), number(args[3], 'number of offers', 0)
     local offers, about = c.p .. 'offers:' .. args[1], c.p .. 'worker:' .. args[1]
     if (#args - 3 - n) % 2 ~= 0 then error({ err = 'ERR a name without a value' }) end
     redis.call('DEL', offers)
-    for k = 4, 3 + n do redis.call('SADD', offers, args[k]) end
-    for k = 4 + n, #args, 2 do redis.call('HSET', about, args[k], args[k + 1]) end
+    put('SADD', offers, args, 4, 3 + n)
+    put('HSET', about, args, 4 + n, #args)
     redis.call('PEXPIRE', offers, ttl)
     redis.call('PEXPIRE', about, ttl)
     redis.call('ZADD', c.p .. 'workers', c.stamp, args[1])
