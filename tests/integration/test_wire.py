@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from tm.store.lean import FRESH
 from tm.store.store import Store
 from tm_worker.service import connect
-from tm_worker.wire import FRESH, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.servers import Server
+    from tm_worker.wire import Wire
 
 
 @pytest.fixture

@@ -13,6 +13,17 @@ local function in_force(c, pause)
     return pause and not pause.resumed and (not pause['until'] or pause['until'] > c.now)
 end
 
+-- Pause what is called args[1] in this hash, as args[2] (who), args[3] (why) and args[4] (ms of its end, or '') say.
+-- Returns 1, or 0 when it was paused already: since when stays, the rest is as it is said now.
+local function put_pause(c, key, args)
+    local pause = read_pause(redis.call('HGET', key, args[1]))
+    local again = in_force(c, pause)
+    local new = { by = args[2], reason = args[3], since = again and pause.since or c.now }
+    if args[4] ~= '' then new['until'] = number(args[4], 'end of a pause', 0) end
+    redis.call('HSET', key, args[1], cmsgpack.pack(new))
+    return again and 0 or 1
+end
+
 -- The pause that keeps a graph from running now; nil when there is none.
 local function pause_of(c, graph)
     local found = redis.call('HMGET', c.p .. 'paused', graph, ALL)
