@@ -2,6 +2,9 @@
 
 The server functions write them into one stream in the order in which they became true; `tm.store.events`
 reads the bytes and `tm.history` files the records. Times are ms since the epoch, by the server's clock.
+
+What one call makes happen is one entry of that stream, or several when it is much. Positions are ids of entries. Each
+event has an id of its own, from which `entry_of` tells the entry.
 """
 
 from __future__ import annotations
@@ -11,6 +14,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tm.states import Outcome, RunState, TaskState
+
+
+def event_id(entry: str, number: int) -> str:
+    """The id of an event: the first of an entry has that of the entry, the second ends in `-2`, and so on.
+
+    So ids of events that are alone in their entries, as all once were, are what they were. No dots: the signature of
+    a webhook has them between its parts.
+    """
+    return entry if number == 1 else f"{entry}-{number}"
+
+
+def entry_of(event: str) -> str:
+    """The entry that holds the event of this id; an id of an entry is its own."""
+    return "-".join(event.split("-", 2)[:2])
+
+
+def order_of(event: str) -> tuple[int, int, int]:
+    """What ids are sorted by, for as text 10-0 would come before 9-0: those of events, or of entries.
+
+    Raises:
+        ValueError: this is no such id.
+    """
+    entry, _, rest = event.partition("-")
+    sequence, _, number = rest.partition("-")
+    return int(entry), int(sequence or 0), int(number or 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tm import reasons, runinfo
 from tm.clock import from_ms
 from tm.errors import NotFoundError
-from tm.events import AttemptEnded
+from tm.events import AttemptEnded, entry_of
 from tm.happenings import Happening, from_event, of_details, of_notices, of_run_row
 from tm.ids import job_id
 from tm.reasons import Busy, Clockwork, Known, Reason
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from tm.store.records import Pause
     from tm.store.store import Store
 
-#: events that are read in one call, and runs whose names are kept in mind
+#: entries of events that are read in one call, with up to some 30 events each
+MOST_ENTRIES = 1000
+#: runs whose names are kept in mind
 MOST_RUNS = 10_000
 #: queued and running tasks of a run whose place or lease is asked for; with more, the first ones stand for them
 MOST_TASKS = 10
@@ -217,11 +219,11 @@ class Insight:
         last = "0-0"
         while self._store is not None:
             with reaching(self._lookup.where):
-                entries = self._store.events(last, MOST_RUNS)
-            yield from entries
-            if len(entries) < MOST_RUNS:
+                events = self._store.events(last, MOST_ENTRIES)
+            yield from events
+            if len(events) < MOST_ENTRIES:  # an entry holds one event at least, so there were fewer entries as well
                 return
-            last = entries[-1][0]
+            last = entry_of(events[-1][0])
 
     def concerns(self, happening: Happening, run: str | None, graph: str | None) -> bool:
         """Whether it is of this run, or of this graph; None stands for any."""

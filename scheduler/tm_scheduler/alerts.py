@@ -18,6 +18,7 @@ import redis.exceptions
 
 from tm import runinfo
 from tm.errors import TaskmasterError
+from tm.events import entry_of, order_of
 from tm.logs import get_logger
 from tm.store.outbox import Alert, Outbox, Tries
 from tm_scheduler import webhook
@@ -34,6 +35,8 @@ log = get_logger("scheduler")
 
 #: messages that may wait for a receiver; what comes on top is left out, and said in the log
 MOST = 10_000
+#: entries taken up at once; some 30 events in each at most, and a look at its run for each that is worth a message
+BATCH = 100
 #: ms one look at the events waits for the first of them; how long the end of the process may have to wait for it
 BLOCK_MS = 500
 #: seconds between two looks whether another process has left something to send
@@ -48,20 +51,25 @@ class Collector:
     def __init__(self, store: Store, outbox: Outbox, wanted: Collection[str], *, block_ms: int = BLOCK_MS) -> None:
         self._store, self._outbox, self._wanted, self._block_ms = store, outbox, wanted, block_ms
 
-    def one_pass(self, batch: int = 500) -> tuple[str, int]:
-        """Take up the next events, if need be after waiting for them; returns the position and how many there were."""
+    def one_pass(self, batch: int = BATCH) -> tuple[str, int]:
+        """Take up the events of the next entries, if need be after waiting for the first.
+
+        Returns:
+            The position, and how many events there were.
+        """
         position = self._outbox.position()
-        entries = self._store.events(position, batch, self._block_ms)
-        if not entries:
+        events = self._store.events(position, batch, self._block_ms)
+        if not events:
             return position, 0
         found = [
-            webhook.alert_of(entry, event, self._wanted, self._store.keys.namespace, self._look_up)
-            for entry, event in entries
+            webhook.alert_of(id_, event, self._wanted, self._store.keys.namespace, self._look_up)
+            for id_, event in events
         ]
-        left_out = self._outbox.collect(position, entries[-1][0], [each for each in found if each], MOST)
+        after = entry_of(events[-1][0])
+        left_out = self._outbox.collect(position, after, [each for each in found if each], MOST)
         if left_out:
             log.error("too many alerts wait for the webhook; the latest are left out", left_out=left_out, waiting=MOST)
-        return (position, 0) if left_out is None else (entries[-1][0], len(entries))
+        return (position, 0) if left_out is None else (after, len(events))
 
     def _look_up(self, run: str) -> RunInfo | None:
         view = self._store.run(run)
@@ -113,7 +121,7 @@ class Alerts:
         self._key = None if settings.webhook_secret is None else webhook.key_of(settings.webhook_secret)
         self._changed = threading.Condition()
         self._active = self._stopped = False
-        self._position = "0-0"  # up to which events are collected
+        self._position = "0-0"  # the entry up to which events are collected
         self._idle = {"collect": False, "send": False}  # whether the last pass found nothing to do now
         self._threads = [
             threading.Thread(target=self._work, args=("collect", self._collecting), name="alerts", daemon=True),
@@ -135,7 +143,7 @@ class Alerts:
         """An `ack` of events that lets none go that has not been collected."""
 
         def held(upto: str) -> None:
-            ack(min(upto, self._position, key=_order))
+            ack(min(upto, self._position, key=order_of))
 
         return held
 
@@ -224,11 +232,6 @@ class Alerts:
         with self._changed:
             # woken by whatever is collected meanwhile, and by the end
             self._changed.wait(max(0.0, until - time.monotonic()))
-
-
-def _order(entry: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry.partition("-")
-    return int(milliseconds), int(sequence or 0)
 
 
 __all__ = ["Alerts", "Collector", "Sender", "Tries"]

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 import redis.exceptions
 
 from tm.errors import SettingsError
-from tm.events import RunCreated
+from tm.events import RunCreated, entry_of
 from tm.logs import get_logger
 from tm.store.outages import is_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tm.events import Event
     from tm.records import Plan
@@ -32,7 +32,7 @@ class EventSource(Protocol):
         ...
 
     def events(self, after: str, count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
-        """Up to `count` entries after this id, with their ids; waits for the first one up to `block_ms`."""
+        """All events of up to `count` entries after this one, with their ids; waits up to `block_ms` for the first."""
         ...
 
     def ack(self, upto: str) -> None:
@@ -48,11 +48,11 @@ class Archive(Protocol):
     """What the archiver needs of History."""
 
     def position(self, source: str = "default") -> str:
-        """The id of the last entry that was recorded."""
+        """The last entry that was recorded."""
         ...
 
     def record(self, events: Sequence[tuple[str, Event]], *, source: str = "default") -> None:
-        """File these entries and the new position, in one transaction; safe to repeat."""
+        """File these events, all of their entries, and the new position, in one transaction; safe to repeat."""
         ...
 
     def undefined(self) -> list[str]:
@@ -68,7 +68,7 @@ class Archive(Protocol):
 class ArchiverConfig:
     """How the archiver goes about it."""
 
-    batch: int = 500  #: entries per transaction
+    batch: int = 500  #: entries read at once, and events after which a transaction ends with their entry
     block_ms: int = 500  #: how long one pass waits for something to happen; also delays the end of the service
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class Archiver:
         self._seen: set[str] = set()  #: versions of graphs that need not be looked at again
 
     def one_pass(self) -> int:
-        """File the next entries, if need be after waiting for them, and return how many there were.
+        """File the next events, if need be after waiting for them, and return how many there were.
 
         Raises:
             UnavailableError: history does not take them now. Nothing is lost; call again after a while.
@@ -109,21 +109,21 @@ class Archiver:
         # asked each time: a server may be emptied under an open connection
         source, position = known if known and known[0] == self._store.instance() else self._look_up()
         self._known = None
-        entries = self._store.events(position, self._config.batch, self._config.block_ms)
-        if entries:
-            self._history.record(entries, source=source)
-            self._define(entries)
-            position = entries[-1][0]
+        events = self._store.events(position, self._config.batch, self._config.block_ms)
+        for portion in portions(events, self._config.batch):
+            self._history.record(portion, source=source)
+            self._define(portion)
+            position = entry_of(portion[-1][0])
             self._store.ack(position)
         self._known = source, position
-        return len(entries)
+        return len(events)
 
-    def _define(self, entries: Sequence[tuple[str, Event]]) -> None:
+    def _define(self, events: Sequence[tuple[str, Event]]) -> None:
         """File what the graphs of new runs look like; also those of before that history has never been told of.
 
         Each version is asked for once; where that fails, the next run of it is the occasion.
         """
-        new = {event.version for _, event in entries if isinstance(event, RunCreated)} - self._seen
+        new = {event.version for _, event in events if isinstance(event, RunCreated)} - self._seen
         if not new:
             return
         for version in self._history.undefined():
@@ -150,3 +150,14 @@ class Archiver:
         position = self._history.position(source)
         self._store.ack(position)  # the last pass may have ended between recording and this
         return source, position
+
+
+def portions(events: Sequence[tuple[str, Event]], enough: int) -> Iterator[Sequence[tuple[str, Event]]]:
+    """The same events cut after so many of them, but only where an entry ends: positions are entries."""
+    begin = 0
+    for here in range(1, len(events)):
+        if here - begin >= enough and entry_of(events[here][0]) != entry_of(events[here - 1][0]):
+            yield events[begin:here]
+            begin = here
+    if events:
+        yield events[begin:]

@@ -148,9 +148,9 @@ class RetryWatch:
 
     def events(self, after: str, count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
         """The same as those of the source."""
-        entries = self._source.events(after, count, block_ms)
-        due = [event.due for _, event in entries if isinstance(event, AttemptEnded) and event.due is not None]
+        events = self._source.events(after, count, block_ms)
+        due = [event.due for _, event in events if isinstance(event, AttemptEnded) and event.due is not None]
         self._tell(min(due, default=None))
         if self._read is not None:
-            self._read(entries)
-        return entries
+            self._read(events)
+        return events

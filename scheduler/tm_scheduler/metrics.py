@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 
 import tm
-from tm.events import AttemptEnded, DeadlineMissed, RunCreated, RunEnded
+from tm.events import AttemptEnded, DeadlineMissed, RunCreated, RunEnded, order_of
 from tm.monitor import Counts, Monitor, Pulse, Seconds, by_label, counter, histogram, single
 from tm.redact import redact
 from tm.states import RunState, TaskState
@@ -44,7 +44,7 @@ class Tally:
         self.started, self.ended, self.attempts, self.tasks = Counts(), Counts(), Counts(), Counts()
         self.run_seconds, self.late = Seconds(), Counts()
         self.filed = 0
-        self._upto = (0, 0)
+        self._upto = (0, 0, 0)
 
     def tick(self, graph: str, tick: DueTick, answer: TickAnswer, late_ms: int) -> None:
         """The server has answered for a tick; what was handled before, or is to be asked again, does not count."""
@@ -56,11 +56,10 @@ class Tally:
             reason = "overlap" if answer is TickAnswer.OVERLAPPED else tick.reason
             self.skips.add(graph, next((each for each in REASONS if reason.startswith(each)), "other"))
 
-    def read(self, entries: Sequence[tuple[str, Event]]) -> None:
+    def read(self, events: Sequence[tuple[str, Event]]) -> None:
         """Events on their way to history; those that come once more, because it would not take them, do not count."""
-        for stream_id, event in entries:
-            milliseconds, _, sequence = stream_id.partition("-")
-            at = int(milliseconds), int(sequence)
+        for id_, event in events:
+            at = order_of(id_)
             if at <= self._upto:
                 continue
             self._upto = at
@@ -198,7 +197,8 @@ def _waiting(found: gauges.Gauges) -> Iterator[Metric]:
     yield single("taskmaster_workers", "Workers heard of within a lease", found.workers)
     yield single("taskmaster_alerts_waiting", "Messages that the webhook has not got", found.alerts)
     yield single("taskmaster_log_lag_chunks", "Pieces of task output that history has not got", found.log_chunks)
-    yield single("taskmaster_archive_lag_events", "Events that history has not got", found.events.size)
+    lag = "Entries of the event stream that history has not got; each holds an event or several"
+    yield single("taskmaster_archive_lag_entries", lag, found.events.size)
     yield single("taskmaster_archive_lag_seconds", "The age of the oldest of them", found.events.age)
 
 

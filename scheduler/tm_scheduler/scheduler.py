@@ -34,7 +34,7 @@ MEASURE_EVERY = 3.0
 COMPARE_AFTER = 5.0
 #: a step of the server's clock that makes leases look older than they are
 STEP_MS = 2000
-#: events that wait for history; beyond, ticks are held, or the server would fill up with what nobody files
+#: entries of events that wait for history; beyond, ticks are held, or the server would fill up with what nobody files
 MAX_BACKLOG = 100_000
 
 
@@ -48,7 +48,7 @@ class Scheduler:
         lease: seconds a worker may be silent.
         who: unlike any other scheduler's, of this boot or another.
         ttl_ms: how long the leadership lasts without renewal.
-        max_backlog: so many events may wait for history; beyond, ticks are held, and made when it has caught up.
+        max_backlog: so many entries of events may wait for history; beyond, ticks are held until it has caught up.
         recall: the last tick of each graph as history has it, asked when the server knows none.
         on_lead: told True when leadership begins and False when it ends.
         on_tick: see `TickMaker`.
@@ -192,7 +192,7 @@ class Scheduler:
         waiting = self._store.backlog()
         behind = waiting > self._max_backlog
         if behind and not self._behind:
-            log.error("history is too far behind; ticks are held until it has caught up", events=waiting)
+            log.error("history is too far behind; ticks are held until it has caught up", entries=waiting)
         elif self._behind and not behind:
             log.info("history has caught up; held ticks are made now")
         self._behind = behind

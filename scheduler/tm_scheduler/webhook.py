@@ -54,12 +54,12 @@ class Reply:
 
 
 def alert_of(
-    entry: str, event: Event, wanted: Collection[str], namespace: str, look_up: Callable[[str], RunInfo | None]
+    id_: str, event: Event, wanted: Collection[str], namespace: str, look_up: Callable[[str], RunInfo | None]
 ) -> Alert | None:
     """The message an event is worth; None for most.
 
     Args:
-        entry: its id in the stream.
+        id_: its own, which no other event of this server has (`tm.events.event_id`).
         event: what happened.
         wanted: the types of messages somebody wants to have.
         namespace: of the server.
@@ -70,7 +70,7 @@ def alert_of(
         return None
     about: dict[str, Any] = {
         "schema": SCHEMA,
-        "id": f"{namespace}-{entry}",
+        "id": f"{namespace}-{id_}",
         "type": found,
         "at": _instant(event.at),  # type: ignore[union-attr]
         "namespace": namespace,

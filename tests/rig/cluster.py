@@ -146,6 +146,7 @@ class Tap:
 
     def __init__(self, server: Server, key: str) -> None:
         self.seen: list[tuple[str, Event]] = []
+        self.entries = 0  #: those that the events seen came in
         self.times: list[float] = []  #: when each was seen, by the monotonic clock
         self._server, self._key = server, key
         self._over = threading.Event()
@@ -176,8 +177,10 @@ class Tap:
                     for _, entries in client.xread({self._key: last}, block=200) or ():
                         for stream_id, fields in entries:
                             last = stream_id.decode()
-                            self.times.append(time.monotonic())
-                            self.seen.append((last, event_codec.parse(fields[b"d"])))
+                            events = event_codec.read([(stream_id, fields)])
+                            self.times += [time.monotonic()] * len(events)  # before what they are the times of
+                            self.seen += events
+                            self.entries += 1
             except (redis.exceptions.RedisError, OSError):
                 self._over.wait(0.05)
             finally:
@@ -472,7 +475,7 @@ class Cluster:
             task_runs=tasks,
             attempts=attempts,
             events=tuple(self.tap.seen),
-            events_complete=len(self.tap.seen) == added,
+            events_complete=self.tap.entries == added,
             server=self.dump(),
             submitted=dict(self.submitted),
             texts={each.log.name: each.log.read_text(errors="replace") for each in self.processes},

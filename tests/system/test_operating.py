@@ -159,7 +159,7 @@ def test_pruning_and_putting_back(tmp_path: Path) -> None:
         for _ in range(3):
             assert run(tmp_path, "tm", "trigger", "weather report", "--wait").returncode == 0
         wait_for(lambda: len(runs(tmp_path)) == 3, "history has the runs")
-        wait_for(lambda: "0 events behind" in run(tmp_path, "tm", "doctor").stdout, "history is up to date")
+        wait_for(lambda: "0 entries behind" in run(tmp_path, "tm", "doctor").stdout, "history is up to date")
         assert run(tmp_path, "tm", "backup", "copy.db").returncode == 0
         assert run(tmp_path, "tm", "prune").returncode == 2
         assert run(tmp_path, "tm", "prune", "--keep", "1").returncode == 2  # nobody to ask

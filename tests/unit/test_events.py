@@ -9,9 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tm.events import AttemptEnded, KeptTask, RunCreated, RunEnded, TaskClosed, TaskMarked, TasksKept, UnknownEvent
+from tm.events import (
+    AttemptEnded,
+    Event,
+    KeptTask,
+    RunCreated,
+    RunEnded,
+    TaskClosed,
+    TaskMarked,
+    TasksKept,
+    UnknownEvent,
+    entry_of,
+    order_of,
+)
 from tm.states import Outcome, RunState, TaskState
-from tm.store.events import parse
+from tm.store.events import events_in, read
 
 RUN = {"e": "run", "run": "etl-1", "graph": "etl", "plan": "v1", "trigger": "schedule", "tick": 1_700_000_000_000, "params": b"\x80", "config": '{"é": 1}', "state": "queued", "reason": "", "at": 1_700_000_000_123}  # fmt: skip
 ATTEMPT = {"e": "attempt", "run": "etl-1", "graph": "etl", "node": 2, "task": "load", "attempt": 3, "outcome": "failed", "state": "retrying", "worker": "w1", "claimed": 10, "at": 30, "ms": 15, "error": b"\x81\xa4type\xa1E", "due": 99}  # fmt: skip
@@ -22,6 +34,12 @@ END = {"e": "end", "run": "etl-1", "graph": "etl", "state": "failed", "reason": 
 def lua(fields: dict[str, Any]) -> bytes:
     """As cmsgpack writes it: strings and bytes are the same thing."""
     return msgpack.packb(fields, use_bin_type=False)
+
+
+def parse(raw: bytes) -> Event:
+    """The only event of an entry."""
+    [event] = events_in(raw)
+    return event
 
 
 def test_a_run_that_began() -> None:
@@ -86,7 +104,6 @@ def test_numbers_may_be_doubles_or_text_as_lua_has_them() -> None:
         (lua(END | {"at": True}), "a number expected"),
         (lua(END | {"at": float("nan")}), "unreadable"),
         (lua(END)[:-3], "unreadable"),
-        (lua(END) + b"\x00", "unreadable"),
         (b"", "unreadable"),
         (b"\xc1", "unreadable"),
         (b"\x91" * 5000, "unreadable"),
@@ -101,15 +118,54 @@ def test_a_bad_entry_becomes_an_unknown_event(raw: bytes, problem: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_reader_raise(raw: bytes) -> None:
-    parse(raw)
+    assert events_in(raw), "something is said of each entry"
+
+
+def test_an_entry_gives_all_its_events_in_their_order() -> None:
+    events = events_in(lua(RUN) + lua(ATTEMPT) + lua(TASK) + lua(END))
+    assert [type(event) for event in events] == [RunCreated, AttemptEnded, TaskClosed, RunEnded]
+
+
+@pytest.mark.parametrize("tail", [b"\x00", b"\xc1", lua(END)[:-3], lua(END)[:1], b"\x00" * 50, b"\x91" * 5000])
+def test_a_damaged_end_of_an_entry_costs_none_of_the_events_before_it(tail: bytes) -> None:
+    first, second, rest = events_in(lua(RUN) + lua(TASK) + tail)
+    assert (type(first), type(second)) == (RunCreated, TaskClosed)
+    assert isinstance(rest, UnknownEvent)
+    assert "unreadable" in rest.problem
+
+
+def test_an_event_of_the_future_costs_none_of_those_around_it() -> None:
+    events = events_in(lua(RUN) + lua({"e": "from-the-future", "with": [{"more": 1}]}) + lua(END))
+    assert [type(event) for event in events] == [RunCreated, UnknownEvent, RunEnded]
+
+
+@given(st.lists(st.sampled_from([RUN, ATTEMPT, TASK, END]), min_size=1, max_size=5), st.data())
+def test_an_entry_cut_anywhere_keeps_what_is_whole(fields: list[dict[str, Any]], data: st.DataObject) -> None:
+    packed = [lua(each) for each in fields]
+    whole = b"".join(packed)
+    cut = data.draw(st.integers(0, len(whole)))
+    ends = [sum(map(len, packed[: number + 1])) for number in range(len(packed))]
+    good = [parse(each) for each, end in zip(packed, ends, strict=True) if end <= cut]
+    found = events_in(whole[:cut])
+    assert found[: len(good)] == good
+    assert all(isinstance(event, UnknownEvent) for event in found[len(good) :])
+    assert len(found) == len(good) + (cut not in ends)
+
+
+def test_each_event_has_an_id_that_tells_its_entry() -> None:
+    found = read([(b"9-3", {b"d": lua(RUN) + lua(END)}), (b"10-0", {b"other": b"field"}), (b"10-1", {b"d": lua(TASK)})])
+    assert [id_ for id_, _ in found] == ["9-3", "9-3-2", "10-0", "10-1"]
+    assert [entry_of(id_) for id_, _ in found] == ["9-3", "9-3", "10-0", "10-1"]
+
+
+def test_ids_are_in_the_order_of_their_numbers() -> None:
+    ids = ["9-0", "9-0-2", "9-0-10", "9-1", "9-10", "10-0"]
+    assert sorted(ids, key=order_of) == ids
+    assert sorted(ids) != ids
+    assert order_of("0") < order_of("0-1")
 
 
 def test_a_number_no_database_takes_is_an_unknown_event() -> None:
-    import msgpack
-
-    from tm.events import UnknownEvent
-    from tm.store.events import parse
-
     fields = {"e": "end", "run": b"r", "graph": b"g", "state": b"success", "reason": b"", "at": 1e300, "started": -1}
     assert isinstance(parse(msgpack.packb(fields)), UnknownEvent)
 

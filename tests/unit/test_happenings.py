@@ -6,10 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import click
 import msgpack
+import pytest
 
 from tests.unit.histories import T0, created, told
 from tm import codec
+from tm.cli.events import _instant_of
 from tm.clock import to_ms
 from tm.events import (
     AttemptEnded,
@@ -22,6 +25,7 @@ from tm.events import (
     TaskMarked,
     TasksKept,
     UnknownEvent,
+    event_id,
 )
 from tm.happenings import from_event, of_details, of_notices, of_run_row
 from tm.history import open_history
@@ -130,3 +134,18 @@ def test_who_was_told_is_the_same_from_both_sides(tmp_path: Path) -> None:
         ("deadline_missed", "missed", "", "deadline"),
         ("webhook_ended", "given up", "", "run.failed: status 404"),
     ]
+
+
+@pytest.mark.parametrize("number", [1, 2, 32])
+def test_one_goes_on_after_any_event_of_an_entry(number: int) -> None:
+    id_ = event_id(f"{to_ms(NOON)}-0", number)
+    [ended] = from_event(
+        id_, RunEnded(run="r", graph="g", state=RunState.SUCCESS, reason="", at=to_ms(NOON), started=None)
+    )
+    assert _instant_of(ended.id) == NOON
+
+
+@pytest.mark.parametrize("nonsense", ["", "yesterday", "1790000000000-", "1-2-3-4", "1790000000000.0"])
+def test_what_is_no_id_of_an_event_is_refused(nonsense: str) -> None:
+    with pytest.raises(click.BadParameter, match="no id of an event"):
+        _instant_of(nonsense)

@@ -179,7 +179,7 @@ def _following(
 def _instant_of(start: str) -> datetime:
     from tm.clock import from_ms
 
-    if not re.fullmatch(r"\d{1,15}(-\d+)?", start):
+    if not re.fullmatch(r"\d{1,15}(-\d+){0,2}", start):
         raise click.BadParameter(f"{start!r} is no id of an event; they look like 1790000000000-0", param_hint="--from")
     return from_ms(int(start.partition("-")[0]))
 

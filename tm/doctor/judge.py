@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from tm.words import count
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import date
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 #: seconds clocks may differ before anybody notices, and before ticks are visibly late
 SKEW, TOO_MUCH_SKEW = 1.0, 30.0
-#: events that history is behind: within a second of work, and beyond what is normal after any outage
+#: entries of events that history is behind: within a second of work, and beyond what is normal after any outage
 BEHIND, FAR_BEHIND = 5_000, 500_000
 #: months after which countries may have changed their clocks without us
 OLD_ZONES = 18
@@ -184,7 +186,7 @@ def _life(facts: Facts, scene: Scene) -> Iterator[Check]:
         yield _ok("queues", f"each of {_some(sorted(facts.queues))} has a living worker")
     yield from _versions(facts, scene)
     yield _leases(scene)
-    behind = f"history is {_count(scene.backlog, 'event')} behind"
+    behind = f"history is {count(scene.backlog, 'entry', 'entries')} behind"
     if scene.backlog > FAR_BEHIND:
         yield _fail("archive", behind, "look at the history's disk and database, and at the leader's log")
     elif scene.backlog > BEHIND:

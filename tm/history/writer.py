@@ -23,6 +23,8 @@ from tm.events import (
     TaskMarked,
     TasksKept,
     UnknownEvent,
+    entry_of,
+    order_of,
 )
 from tm.history.database import Database
 from tm.history.schema import attempts, graph_versions, marks, meta, notices, runs, task_runs
@@ -52,23 +54,24 @@ class Writer(Database):
             return connection.execute(key).scalar() or BEGINNING
 
     def record(self, events: Sequence[tuple[str, Event]], *, source: str = "default") -> None:
-        """File events, given with their stream ids in stream order, and the new position, in one transaction.
+        """File events, given with their ids in stream order, and the new position, in one transaction.
 
-        Safe to repeat: what is at or before the position is left alone. `source` tells streams apart whose ids have
+        They are all those of their entries, for the position is an entry: what is in it or before it is left alone,
+        which makes this safe to repeat. `source` tells streams apart whose ids have
         nothing to do with each other: the instance of the server.
         """
         if not events:
             return
         with self._writing() as connection:
-            position = _order(_lock_position(connection, source))
-            fresh = [(entry, event) for entry, event in events if _order(entry) > position]
+            position = order_of(_lock_position(connection, source))
+            fresh = [(id_, event) for id_, event in events if order_of(entry_of(id_)) > position]
             if not fresh:
                 return
             batch = _Batch(source)
-            for entry, event in fresh:
-                batch.add(entry, event)
+            for id_, event in fresh:
+                batch.add(id_, event)
             batch.store(connection)
-            update = meta.update().where(meta.c.key == _key(source)).values(value=fresh[-1][0])
+            update = meta.update().where(meta.c.key == _key(source)).values(value=entry_of(fresh[-1][0]))
             connection.execute(update)
 
     def adopt(self, place: str, source: str, at: int) -> int:
@@ -130,12 +133,12 @@ class _Batch:
         self.notices: list[dict[str, Any]] = []
         self.versions: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def add(self, entry: str, event: Event) -> None:
+    def add(self, id_: str, event: Event) -> None:
         match event:
             case RunCreated():
                 self._run_created(event)
             case AttemptEnded():
-                self._attempt_ended(entry, event)
+                self._attempt_ended(id_, event)
             case TaskClosed():
                 self._run(event.run, "", event.at)
                 row = self._task_run(event.run, event.node, event.task)
@@ -149,25 +152,25 @@ class _Batch:
                     reason = f"kept from {event.source}" if event.source else "left out of the retry"
                     row.update(state=kept.state.value, reason=_text(reason), ended=event.at)
             case TaskMarked():
-                self._task_marked(entry, event)
+                self._task_marked(id_, event)
             case DeadlineMissed():
                 due = from_ms(event.due).isoformat(timespec="seconds").replace("+00:00", "Z")
                 row = {"task": "", "what": "deadline", "outcome": "missed"}
                 row |= {"message": f"it should have ended by {due}", "traceback": None, "at": event.at}
-                self.notices.append({"run": event.run, "event": entry, "kind": "deadline"} | row)
+                self.notices.append({"run": event.run, "event": id_, "kind": "deadline"} | row)
             case Noted():
                 row = {"task": "", "what": _text(event.what), "outcome": _text(event.outcome)}
                 row |= {"message": _text(event.message), "traceback": None, "at": event.at}
-                self.notices.append({"run": event.run, "event": entry, "kind": _text(event.kind)} | row)
+                self.notices.append({"run": event.run, "event": id_, "kind": _text(event.kind)} | row)
             case CallbackEnded():
-                self._callback_ended(entry, event)
+                self._callback_ended(id_, event)
             case RunEnded():
                 row = self._run(event.run, event.graph, event.at)
                 if row["state"] not in FINAL_RUN_STATES:
                     row.update(state=event.state.value, ended=event.at, reason=_text(event.reason))
                 row["started"] = row["started"] or event.started
             case UnknownEvent():
-                log.warning("history skips an entry", extra={"entry": entry, "problem": event.problem})
+                log.warning("history skips an event", extra={"event_id": id_, "problem": event.problem})
 
     def _run(self, run: str, graph: str, at: int) -> dict[str, Any]:
         """The row of a run; of one whose beginning was trimmed away, with as little as is known."""
@@ -199,10 +202,10 @@ class _Batch:
         version = {"graph": row["graph"], "version": row["version"], "first_seen": event.at}
         self.versions.setdefault((row["graph"], row["version"]), version)
 
-    def _attempt_ended(self, entry: str, event: AttemptEnded) -> None:
+    def _attempt_ended(self, id_: str, event: AttemptEnded) -> None:
         attempt = {
             "run": event.run,
-            "event": entry,
+            "event": id_,
             "node": event.node,
             "task": _text(event.task),
             "number": event.attempt,
@@ -232,7 +235,7 @@ class _Batch:
         row["attempts"] = max(row["attempts"], attempt)
         row["started"] = row["started"] or claimed
 
-    def _task_marked(self, entry: str, event: TaskMarked) -> None:
+    def _task_marked(self, id_: str, event: TaskMarked) -> None:
         self._run(event.run, "", event.at)
         said = {
             "was": event.was.value,
@@ -241,7 +244,7 @@ class _Batch:
             "reason": _text(event.reason),
         }
         self.marks.append(
-            {"run": event.run, "event": entry, "node": event.node, "task": _text(event.task), "at": event.at} | said
+            {"run": event.run, "event": id_, "node": event.node, "task": _text(event.task), "at": event.at} | said
         )
         row = self._task_run(event.run, event.node, event.task)
         row.update(
@@ -250,13 +253,13 @@ class _Batch:
             ended=event.at,
         )
 
-    def _callback_ended(self, entry: str, event: CallbackEnded) -> None:
+    def _callback_ended(self, id_: str, event: CallbackEnded) -> None:
         error = _read_error(event.error)
         message = ": ".join(each for each in (error["error_type"], error["message"]) if each) or None
         self.notices.append(
             {
                 "run": event.run,
-                "event": entry,
+                "event": id_,
                 "kind": "callback",
                 "task": _text(event.task),
                 "what": f"on_{event.kind}",
@@ -353,12 +356,6 @@ def _lock_position(connection: Connection, source: str) -> str:
     upsert(connection, meta, [{"key": _key(source), "value": BEGINNING}], {})
     query = select(meta.c.value).where(meta.c.key == _key(source)).with_for_update()  # SQLite has one writer anyway
     return str(connection.execute(query).scalar_one())
-
-
-def _order(entry: str) -> tuple[int, int]:
-    """Stream ids are two numbers: as text, 10-0 would come before 9-0."""
-    ms, _, number = entry.partition("-")
-    return int(ms), int(number or 0)
 
 
 def _text(value: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tm.runinfo import RunInfo
     from tm.store.records import Pause
 
-#: events that wait for history; beyond, ticks are held (as in `tm_scheduler.scheduler`)
+#: entries of events that wait for history; beyond, ticks are held (as in `tm_scheduler.scheduler`)
 MAX_BACKLOG = 100_000
 
 
@@ -65,9 +65,8 @@ def _of_clock(clock: Clockwork, known: Known) -> Reason:
         text = f"is not on the clock: the leading scheduler, `{leader.who}`, has not loaded it"
         return _because("not_on_leader", text, "give its file to every `tm-scheduler`", leader=leader.who)
     if scene.backlog > MAX_BACKLOG:
-        text = (
-            f"makes no ticks: history is {count(scene.backlog, 'event')} behind, and ticks are held until it catches up"
-        )
+        behind = count(scene.backlog, "entry", "entries")
+        text = f"makes no ticks: history is {behind} behind, and ticks are held until it catches up"
         return _because("history_behind", text, backlog=scene.backlog)
     if clock.held is not None:
         return _held(clock, clock.held, words)

@@ -1,4 +1,4 @@
-"""Reads the entries of the event stream: one cmsgpack map each, made by `emit` in the server functions."""
+"""Reads the entries of the event stream: cmsgpack maps one after the other, made by `emit` in the server functions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from tm.events import (
     TaskMarked,
     TasksKept,
     UnknownEvent,
+    event_id,
 )
 from tm.states import Outcome, RunState, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 def stream_entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
@@ -33,21 +34,49 @@ def stream_entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
     return list(reply[0][1]) if reply else []
 
 
-def parse(raw: bytes) -> Event:
-    """The event that field `d` of a stream entry holds.
+def read(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[tuple[str, Event]]:
+    """The events of these entries in order, one at least for each entry; with their ids (`tm.events.event_id`)."""
+    return [
+        (event_id(entry.decode(), number), event)
+        for entry, fields in entries
+        for number, event in enumerate(events_in(fields.get(b"d", b"")), 1)
+    ]
 
-    Never raises: what is corrupt, incomplete or of a newer version comes back as an `UnknownEvent`, for one
-    bad entry must not keep history from everything after it.
+
+def parse(raw: bytes) -> Event:
+    """The first event of an entry, for who knows that there is one."""
+    return events_in(raw)[0]
+
+
+def events_in(raw: bytes) -> list[Event]:
+    """The events that field `d` of a stream entry holds, one at least.
+
+    Never raises: what is corrupt, incomplete or of a newer version comes back as an `UnknownEvent`, for one bad event
+    must not keep history from everything around it. Where bytes are no map, it is all that is said of the rest.
     """
+    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=len(raw))
+    found: list[Event] = []
     try:
-        fields = msgpack.unpackb(raw, raw=True, strict_map_key=False)
+        unpacker.feed(raw)
+        while unpacker.tell() < len(raw) or not found:
+            fields = unpacker.unpack()
+            if not isinstance(fields, dict):
+                raise TypeError(f"a map expected, not {fields!r:.80}")  # noqa: TRY301 - as unreadable as what raises
+            found.append(_event(fields))
+    except Exception as error:  # noqa: BLE001 - bytes from outside can be wrong in any way
+        found.append(UnknownEvent(problem=f"an unreadable event: {error!r:.200}"))
+    return found
+
+
+def _event(fields: dict[bytes, Any]) -> Event:
+    try:
         kind = _text(fields[b"e"])
         if kind not in _READERS:
             return UnknownEvent(problem=f"an event of the unknown kind {kind!r}")
         return _READERS[kind](fields)
     except KeyError as error:
         return UnknownEvent(problem=f"an event without {error.args[0]!r}")
-    except Exception as error:  # noqa: BLE001 - bytes from outside can be wrong in any way
+    except Exception as error:  # noqa: BLE001 - as above
         return UnknownEvent(problem=f"an unreadable event: {error!r:.200}")
 
 

@@ -32,7 +32,7 @@ class Gauges:
     open_runs: dict[str, int]  #: by graph
     leases: Depth  #: attempts that are claimed; for how long the first one that lapsed has not been declared lost
     retries: Depth  #: attempts that wait for their time; for how long the first could have been queued
-    events: Depth  #: what history has not got
+    events: Depth  #: entries of the event stream that history has not got; each holds an event or several
     backlog: int  #: pieces of work that calls left for later ones
     pauses: int  #: of graphs, in force or not yet settled
     paused_queues: frozenset[str]  #: of which nothing is handed out

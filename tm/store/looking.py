@@ -29,7 +29,7 @@ MOST_LEASES = 2000
 MOST_BELLS = 10_000
 #: attempts at the head of a queue whose age is compared: what was put back or rung for again is not in order
 HEAD = 20
-#: events in the first part of what is read at once
+#: entries of events in the first part of what is read at once
 _BATCH = 500
 
 
@@ -117,7 +117,7 @@ class Scene:
     running: int  #: how many there are
     suspended: bool  #: `rq suspend` is in force
     suspended_for_ms: int | None  #: until it ends by itself
-    backlog: int  #: events that history has not taken
+    backlog: int  #: entries of the event stream that history has not taken; each holds an event or several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +137,8 @@ class WorkView:
 class Position:
     """A place in the stream of events."""
 
-    id: str  #: of the last event before it
-    added: int  #: events there have been up to it
+    id: str  #: of the last entry before it
+    added: int  #: entries there have been up to it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +260,7 @@ class Looking:
         return Position(_text(told["last-generated-id"]), int(told["entries-added"]))
 
     def follow(self, after: Position, block_ms: int) -> tuple[list[tuple[str, Event]], Position, int]:
-        """Events after a position, the one after them, and how many history took before they were read.
+        """Events after a position, the one after them, and how many entries history took before they were read.
 
         Waits up to `block_ms` for the first. History forgets events as soon as it has them, so a reader that is slow
         misses some here, and finds them there.
@@ -275,8 +275,8 @@ class Looking:
         told, rest = pipeline.execute()
         entries += rest
         missed = int(told["entries-added"]) - after.added - len(entries)
-        found = [(_text(stream_id), event_codec.parse(fields.get(b"d", b""))) for stream_id, fields in entries]
-        return found, Position(_text(told["last-generated-id"]), int(told["entries-added"])), max(0, missed)
+        here = Position(_text(told["last-generated-id"]), int(told["entries-added"]))
+        return event_codec.read(entries), here, max(0, missed)
 
     def at_work(self, attempts: Sequence[LeaseView]) -> list[WorkView]:
         """Who runs these attempts, and what they are; those that have ended meanwhile are left out."""

@@ -43,7 +43,7 @@ class Outbox:
         self._keys = keys
 
     def position(self) -> str:
-        """The id of the last event that was read. Before the first time, that of the last one there is."""
+        """The id of the last entry that was read. Before the first time, that of the last one there is."""
         known = self._redis.hget(self._keys.webhook, "cursor")
         if known is None:
             last = self._redis.xrevrange(self._keys.events, count=1)
@@ -52,7 +52,7 @@ class Outbox:
         return str(known.decode())
 
     def collect(self, before: str, after: str, alerts: Sequence[Alert], most: int) -> int | None:
-        """Take up what the events from one position to another call for; None when somebody else has done so.
+        """Take up what the entries from one position to another call for; None when somebody else has done so.
 
         Returns:
             How many were left out, for there are `most` already.
