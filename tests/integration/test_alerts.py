@@ -57,15 +57,16 @@ def graph_of(schedulers: Schedulers) -> Graph:
     return load(schedulers.file).graphs["alarming"]
 
 
-def fail(schedulers: Schedulers, run: str) -> None:
-    """Start a run and fail it, as a worker would."""
+def fail(schedulers: Schedulers, *runs: str) -> None:
+    """Start runs and fail them in one call, as a worker would."""
     store, graph = schedulers.store, graph_of(schedulers)
     store.announce("w", ["alarming"], {}, 60_000)
-    assert store.start(graph.plan, [NewRun(id=run)]) == [True]
-    ask = Ask(worker="w", lease_ms=60_000, token=new_token(), queues=("default",), count=1)
-    [claim] = store.take(ask).claims
+    assert all(store.start(graph.plan, [NewRun(id=run) for run in runs]))
+    ask = Ask(worker="w", lease_ms=60_000, token=new_token(), queues=("default",), count=len(runs))
+    claims = store.take(ask).claims
+    assert [claim.run for claim in claims] == [*runs]
     error = b"\x82\xa4type\xaaValueError\xa7message\xa2no"
-    store.finish(ask_again(ask), [Report(claim.job, claim.token, Outcome.FAILED, error=error)])
+    store.finish(ask_again(ask), [Report(claim.job, claim.token, Outcome.FAILED, error=error) for claim in claims])
 
 
 def ask_again(ask: Ask) -> Ask:
@@ -98,6 +99,20 @@ def test_a_failed_run_is_told_with_its_culprit_signed_once(schedulers: Scheduler
     assert all(verified(headers, raw, KEY) for headers, raw in receiver.got)
     wait_for(lambda: schedulers.store.backlog() == 0, "history to have the events, for they are collected")
     assert len(receiver.got) == 1
+
+
+def test_what_one_call_makes_fail_is_told_in_messages_of_their_own(schedulers: Schedulers, receiver: Receiver) -> None:
+    schedulers.start()
+    schedulers.leader()
+    wait_for(lambda: schedulers.store.client.exists(schedulers.store.keys.webhook), "the events to be read")
+    runs = [f"alarming-{number}" for number in range(3)]
+    fail(schedulers, *runs)
+    bodies = arrived(receiver, runs)
+    assert [(body["type"], body["run"]) for body in bodies] == [("run.failed", run) for run in runs]
+    assert len({body["id"] for body in bodies}) == len({headers["webhook-id"] for headers, _ in receiver.got}) == 3
+    assert all(verified(headers, raw, KEY) for headers, raw in receiver.got)
+    wait_for(lambda: schedulers.store.backlog() == 0, "history to have the events, for they are collected")
+    assert len(receiver.got) == 3
 
 
 def test_a_receiver_that_fails_and_stalls_gets_all_in_order_in_the_end(

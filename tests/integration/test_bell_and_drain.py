@@ -11,14 +11,20 @@ from tests.store.stage import SINGLE, Stage, plan
 from tm import codec
 from tm.states import Outcome
 from tm.store.records import Ask, NewRun, Report
+from tm.store.store import Store
 from tm_worker.exchange import Exchange
 from tm_worker.executors import Ended, Spawn
+from tm_worker.service import connect
 from tm_worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import redis
+
+    from tests.servers import Server
+    from tm_worker.wire import Wire
 
 
 class Worker:
@@ -34,9 +40,9 @@ class Worker:
 class Stand:
     """An exchange that is known to the server, with two idle executors, and one attempt whose bell it has heard."""
 
-    def __init__(self, client: redis.Redis, home: Path) -> None:
+    def __init__(self, client: redis.Redis, wire: Wire, home: Path) -> None:
         self.stage, self.now = Stage(client), time.monotonic()
-        self.store = self.stage.store
+        self.store = Store(wire, library=self.stage.library)
         self.supervisor = Supervisor(2, grace=1.0)
         for action in self.supervisor.tick(self.now):
             if isinstance(action, Spawn):
@@ -62,8 +68,10 @@ class Stand:
 
 
 @pytest.fixture
-def stand(client: redis.Redis, tmp_path: Path) -> Stand:
-    return Stand(client, tmp_path)
+def stand(server: Server, client: redis.Redis, tmp_path: Path) -> Iterator[Stand]:
+    wire = connect(server.url)
+    yield Stand(client, wire, tmp_path)
+    wire.close()
 
 
 def test_while_it_goes_on_it_takes_what_the_bell_rang_for(stand: Stand) -> None:

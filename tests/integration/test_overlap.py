@@ -43,13 +43,13 @@ class Desk:
         self.log: list[str] = []
         self.coming: list[list[Ended]] = []  # what executors say, by the time they are heard
         self.supervisor = Supervisor(2, grace=1.0)
-        finish = store.finish
+        begin = store.begin
 
         def watched(ask: Ask, reports: Any) -> Any:
             self.log.append(f"send {len(reports)}")
-            return finish(ask, reports)
+            return begin(ask, reports)
 
-        store.finish = watched  # type: ignore[method-assign]
+        store.begin = watched  # type: ignore[method-assign]
         given: dict[str, Any] = {"queues": ["default"], "versions": {}, "lease": 30.0, "home": home, "where": "here"}
         self.exchange = Exchange(store, Worker(), self.supervisor, register=self.register, **given)  # type: ignore[arg-type]
         self.exchange.attach(lambda: self.log.append("prepare"), self.hear, self.carry_out)
@@ -114,19 +114,58 @@ def test_what_an_answer_led_to_is_done_when_the_next_call_fails(desk: Desk, monk
     desk.supervisor.ended += ended(claims[:MANY])
     desk.coming = [ended(claims[MANY:])]
     wire: Any = desk.store.client
-    call, calls = wire.execute_command, []
+    begin, calls = wire.begin, []
 
-    def once(*args: Any, **options: Any) -> Any:
-        if str(args[1:2]).endswith("_finish',)"):
-            calls.append(args)
-            if len(calls) == 2:
-                raise ConnectionResetError("cut off")
-        return call(*args, **options)
+    def once(*args: Any) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            raise ConnectionResetError("cut off")
+        begin(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(wire, "execute_command", once)
+        patch.setattr(wire, "begin", once)
         desk.exchange.turn(time.monotonic())
-    assert desk.log == [f"send {MANY}", "hear", "prepare", f"send {MANY}", "run", "run"]
-    assert not desk.exchange.quiet
-    desk.exchange.turn(time.monotonic() + 60)
+    assert desk.log == [f"send {MANY}", "hear", "prepare", f"send {MANY}", f"send {MANY}", "run", "run", "hear"]
+    assert desk.exchange.quiet
     assert desk.exchange.done == 2 * MANY
+
+
+@pytest.mark.parametrize("heard", [0, 1, 2])
+def test_when_both_answers_are_lost_both_are_asked_again_and_nothing_is_done_twice(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, heard: int
+) -> None:
+    claims = desk.claims(2 * MANY)
+    for number in (1, 2):
+        desk.supervisor.born(number, 0.0)
+    desk.supervisor.ended += ended(claims[:MANY])
+    desk.coming = [ended(claims[MANY:])]
+    wire: Any = desk.store.client
+    begin, begun = wire.begin, []
+
+    def some(*args: Any) -> None:
+        begun.append(args)
+        if len(begun) <= heard:
+            begin(*args)
+        else:
+            wire.owed += 1  # sent, and lost on the way
+
+    def cut(*_: Any, **__: Any) -> Any:
+        raise ConnectionResetError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wire, "begin", some)
+        patch.setattr(wire, "answer", cut)
+        desk.exchange.turn(time.monotonic())
+    assert len(begun) == 2
+    assert desk.exchange.undelivered == 2 * MANY
+    assert len(desk.exchange.pairs()) == 2 * MANY, "their leases are kept"
+    assert desk.log[-1] != "run", "nobody knows of the two attempts that were given"
+    time.sleep(0.05)  # what was sent is heard
+    desk.log.clear()
+    desk.exchange.turn(time.monotonic() + 60)
+    assert desk.exchange.quiet
+    assert desk.exchange.done == 2 * MANY
+    assert desk.log.count("run") == 2, "both attempts are ours, whichever of the calls gave them"
+    events = [event for _, event in desk.store.events() if type(event).__name__ == "AttemptEnded"]
+    assert len(events) == 2 * MANY
+    assert {event.outcome for event in events} == {Outcome.SUCCESS}

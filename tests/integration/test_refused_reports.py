@@ -15,15 +15,19 @@ from tm import codec
 from tm.states import Outcome, TaskState
 from tm.store.outages import is_refusal
 from tm.store.records import NewRun, Report
-from tm_worker.exchange import BATCH_BYTES, Exchange
+from tm.store.store import Store
+from tm_worker.exchange import Exchange
 from tm_worker.executors import Ended
+from tm_worker.questions import BATCH_BYTES
+from tm_worker.service import connect
 from tm_worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from tests.servers import Server
     from tm.store.records import Ask, Claim, Grant, Verdict
-    from tm.store.store import Store
 
 RUNS = 9
 GOOD = codec.encode("good")
@@ -46,13 +50,14 @@ class Stand:
         self.store, self.home, self.now = store, home, time.monotonic()
         self.calls: list[list[str]] = []  # jobs of the reports, by call
         self.supervisor = Supervisor(2, grace=1.0)
-        finish = store.finish
+        begin = store.begin
 
-        def watched(ask: Ask, reports: list[Report]) -> tuple[list[Verdict], Grant]:
-            self.calls.append([report.job for report in reports])
-            return finish(ask, reports)
+        def watched(ask: Ask, reports: Sequence[Report]) -> Callable[[], tuple[list[Verdict], Grant]]:
+            if reports:
+                self.calls.append([report.job for report in reports])
+            return begin(ask, reports)
 
-        store.finish = watched  # type: ignore[method-assign]
+        store.begin = watched  # type: ignore[method-assign]
         given: dict[str, Any] = {"queues": ["default"], "versions": {}, "lease": 30.0, "home": home, "where": "here"}
         self.exchange = Exchange(store, Worker(), self.supervisor, register=self.register, **given)
         self.exchange.hungry = False
@@ -92,8 +97,10 @@ def ask(store: Store) -> Ask:
 
 
 @pytest.fixture
-def stand(store: Store, tmp_path: Path) -> Stand:
-    return Stand(store, tmp_path)
+def stand(server: Server, client: Any, tmp_path: Path) -> Iterator[Stand]:
+    wire = connect(server.url)
+    yield Stand(Store(wire), tmp_path)
+    wire.close()
 
 
 def reports(claims: list[Claim]) -> list[Report]:
@@ -156,7 +163,7 @@ def test_a_server_that_refuses_everything_is_away_and_nothing_is_given_up(
         raise redis.exceptions.ResponseError("ERR everything is refused today")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stand.store, "finish", refuse)
+        patch.setattr(stand.store, "begin", refuse)
         patch.setattr(stand.store, "take", refuse)
         stand.turn()
     assert not stand.exchange.quiet

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from tests.store.stage import SINGLE, plan
 from tm.store.lean import FRESH
+from tm.store.records import Ask, NewRun
 from tm.store.store import Store
 from tm_worker.service import connect
 
@@ -64,11 +66,11 @@ def test_an_answer_that_nobody_read_is_not_taken_for_the_next(wire: Wire, monkey
     store = Store(wire)
     assert store.cancel("nobody") is False
 
-    def lost() -> None:
+    def lost(*_: object, **__: object) -> None:
         raise redis.TimeoutError("no answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(wire, "meanwhile", lost)
+        patch.setattr(wire._line, "read_response", lost)
         with pytest.raises(redis.TimeoutError):
             store.lead("me", 60_000)
     assert store.cancel("nobody") is False
@@ -87,9 +89,58 @@ def test_what_the_server_refuses_leaves_the_connection_as_it_is(server: Server, 
     assert connections(server) == before
 
 
-def test_something_can_be_done_while_an_answer_is_on_its_way(wire: Wire) -> None:
-    seen: list[str] = []
-    wire.meanwhile = lambda: seen.append("meanwhile")
-    assert Store(wire).cancel("nobody") is False
-    assert Store(wire).server_ms() > 0  # no function
-    assert seen == ["meanwhile"]
+def ask(token: str, count: int) -> Ask:
+    return Ask(worker="w", lease_ms=30_000, token=token, queues=("default",), count=count)
+
+
+def test_answers_come_in_the_order_of_the_calls_whatever_is_called_in_between(server: Server, wire: Wire) -> None:
+    store, before = Store(wire), set(connections(server))
+    store.announce("w", ["g"], {}, 60_000)
+    assert all(store.start(plan(SINGLE), [NewRun(id=f"r{n}") for n in range(3)]))
+    two, one = store.begin(ask("first", 2), ()), store.begin(ask("second", 2), ())
+    assert wire.owed == 2
+    assert store.cancel("nobody") is False
+    assert store.server_ms() > 0  # no function
+    assert [len(read()[1].claims) for read in (two, one)] == [2, 1]
+    assert wire.owed == 0
+    assert store.cancel("nobody") is False
+    assert len(set(connections(server)) - before) == 2, "the second is for what is called in between"
+
+
+def test_answers_that_are_given_up_are_not_taken_for_others(wire: Wire) -> None:
+    store = Store(wire)
+    store.announce("w", ["g"], {}, 60_000)
+    read = store.begin(ask("first", 2), ())
+    wire.forget()
+    assert store.cancel("nobody") is False
+    with pytest.raises(redis.ConnectionError, match="gone"):
+        read()
+
+
+def test_when_the_connection_breaks_all_answers_are_gone_with_it(server: Server, wire: Wire) -> None:
+    store, before = Store(wire), set(connections(server))
+    store.announce("w", ["g"], {}, 60_000)
+    [own] = set(connections(server)) - before
+    client: Any = server.client()
+    client.execute_command("CLIENT", "PAUSE", "200", "ALL")
+    first, second = store.begin(ask("first", 2), ()), store.begin(ask("second", 2), ())
+    wire._line.disconnect()
+    client.close()
+    for read in (first, second):
+        with pytest.raises((redis.ConnectionError, OSError)):
+            read()
+    assert wire.owed == 0
+    time.sleep(0.3)
+    assert own not in connections(server)
+    assert store.cancel("nobody") is False
+
+
+def test_functions_that_the_server_has_lost_are_loaded_again_for_both_calls(server: Server, wire: Wire) -> None:
+    store = Store(wire)
+    store.announce("w", ["g"], {}, 60_000)
+    assert all(store.start(plan(SINGLE), [NewRun(id=f"r{n}") for n in range(3)]))
+    client: Any = server.client()
+    client.function_flush()
+    client.close()
+    two, one = store.begin(ask("first", 2), ()), store.begin(ask("second", 2), ())
+    assert [len(read()[1].claims) for read in (two, one)] == [2, 1]

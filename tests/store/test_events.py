@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
+import redis.exceptions
 
-from tests.store.stage import CHAIN, DIAMOND, LEASE, SINGLE, fan, plan
-from tm.events import AttemptEnded, RunCreated, RunEnded, TaskClosed, UnknownEvent
+from tests.store.stage import CHAIN, DIAMOND, LEASE, SINGLE, fan, pack, plan
+from tm.events import AttemptEnded, Noted, RunCreated, RunEnded, TaskClosed, UnknownEvent
 from tm.states import Outcome, RunState
-from tm.store.records import DueTick, NewRun
+from tm.store.events import events_in
+from tm.store.records import DueTick, NewRun, Report
 from tm.store.store import Store
 
 if TYPE_CHECKING:
@@ -130,17 +132,94 @@ def test_a_run_that_began_says_when(stage: Stage) -> None:
 
 
 def test_reading_goes_on_where_it_stopped(stage: Stage) -> None:
-    stage.store.start(plan(SINGLE), [NewRun(id=f"x{number}") for number in range(10)])
+    for number in range(0, 20, 2):
+        stage.store.start(plan(SINGLE), [NewRun(id=f"x{number}"), NewRun(id=f"x{number + 1}")])
     read: list[str] = []
     after = "0"
     while page := stage.store.events(after, count=3):
+        assert len(page) == 6 or len(read) == 18, "two events in each of the entries"
         after = page[-1][0]
         read += [event.run for _, event in page if isinstance(event, RunCreated)]
-    assert read == [f"x{number}" for number in range(10)]
+    assert read == [f"x{number}" for number in range(20)]
+
+
+def entries(stage: Stage) -> list[list[Event]]:
+    """The events of each entry."""
+    return [events_in(fields[b"d"]) for _, fields in stage.client.xrange(stage.keys.events)]
+
+
+def test_what_one_call_makes_happen_is_one_entry_in_the_order_in_which_it_became_true(stage: Stage) -> None:
+    stage.store.start(plan(SINGLE), [NewRun(id="a"), NewRun(id="b")])
+    stage.offer("g")
+    reports = [Report(claim.job, claim.token, Outcome.SUCCESS) for claim in stage.take(2)]
+    stage.store.finish(stage.ask(0), reports)
+    stage.store.note("a", "webhook", "run.success", "given up", "no")
+    assert [[type(event) for event in entry] for entry in entries(stage)] == [
+        [RunCreated, RunCreated],
+        [AttemptEnded, RunEnded, AttemptEnded, RunEnded],
+        [Noted],
+    ]
+    assert [event.run for event in entries(stage)[1]] == ["a", "a", "b", "b"]  # type: ignore[union-attr]
+    assert len({id_ for id_, _ in stage.store.events()}) == 7, "each event has an id of its own"
+
+
+def test_a_call_that_makes_nothing_happen_writes_no_entry(stage: Stage) -> None:
+    stage.start(plan(SINGLE))
+    stage.store.start(plan(SINGLE), [NewRun(id="r")])
+    stage.take_one()
+    stage.store.promote()
+    assert len(entries(stage)) == 1
+
+
+@pytest.mark.parametrize(("runs", "sizes"), [(1, [1]), (31, [31]), (32, [32]), (33, [32, 1]), (50, [32, 18])], ids=str)
+def test_many_events_of_a_call_are_several_entries_in_order(stage: Stage, runs: int, sizes: list[int]) -> None:
+    stage.store.start(plan(SINGLE), [NewRun(id=f"x{number}") for number in range(runs)])
+    assert [len(entry) for entry in entries(stage)] == sizes
+    assert [event.run for event in stage.told(RunCreated)] == [f"x{number}" for number in range(runs)]
+
+
+def test_large_events_share_no_entry_beyond_a_size(stage: Stage) -> None:
+    kilobytes = [100, 100, 100, 300, 10, 20]
+    params = [pack({"p": "x" * 1024 * size}) for size in kilobytes]
+    stage.store.start(plan(SINGLE), [NewRun(id=f"x{n}", params=each) for n, each in enumerate(params)])
+    assert [len(entry) for entry in entries(stage)] == [2, 1, 1, 2]
+    assert [event.params for event in stage.told(RunCreated)] == params
+
+
+def test_what_a_call_had_done_before_it_failed_is_told(stage: Stage) -> None:
+    stage.start(plan(SINGLE))
+    claim = stage.take_one()
+    stage.client.set(stage.keys.leases, "a string")
+    with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+        stage.finish(claim)
+    assert stage.state() == "success"
+    assert [type(event) for event in stage.events()] == [RunCreated, AttemptEnded, RunEnded]
+
+
+def test_a_stream_that_takes_nothing_keeps_no_run_from_going_on_and_is_said(stage: Stage) -> None:
+    stage.start(plan(CHAIN))
+    claim = stage.take_one()
+    stage.client.delete(stage.keys.events)
+    stage.client.set(stage.keys.events, "a string")
+    with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+        stage.finish(claim)
+    assert stage.states()["a"] == "success"
+    assert len(stage.queued()) == len(stage.bells()) == 1, "what is next is queued"
+
+
+def test_an_event_stands_for_its_entry_where_a_position_is_asked_for(stage: Stage) -> None:
+    stage.store.start(plan(SINGLE), [NewRun(id="a"), NewRun(id="b"), NewRun(id="c")])
+    stage.store.start(plan(SINGLE), [NewRun(id="d")])
+    ids = [id_ for id_, _ in stage.store.events()]
+    for which in ids[:3]:
+        assert [id_ for id_, _ in stage.store.events(which)] == ids[3:]
+    stage.store.ack(ids[1])
+    assert [id_ for id_, _ in stage.store.events()] == ids[3:]
 
 
 def test_what_is_acknowledged_is_forgotten_and_nothing_else(stage: Stage) -> None:
-    stage.store.start(plan(SINGLE), [NewRun(id=f"x{number}") for number in range(5)])
+    for number in range(5):
+        stage.store.start(plan(SINGLE), [NewRun(id=f"x{number}")])
     ids = [entry for entry, _ in stage.store.events()]
     stage.store.ack(ids[2])
     stage.store.ack(ids[1])

@@ -9,6 +9,7 @@ import msgpack
 from tests.store.stage import DIAMOND, LEASE, NOON, SINGLE, plan
 from tm.states import Outcome, TaskState
 from tm.store.looking import LeaseView, Place, Position, WorkView, read_record
+from tm.store.records import NewRun
 
 if TYPE_CHECKING:
     import pytest
@@ -113,6 +114,22 @@ def test_a_reader_of_events_knows_how_many_it_missed(stage: Stage) -> None:
     stage.start(one, "r4")
     [(_, event)], there, missed = stage.store.follow(here, 1)
     assert (event.run, missed) == ("r4", 1)
+    assert there.added == here.added + 2
+
+
+def test_who_follows_events_gets_all_of_an_entry_and_counts_entries_as_missed(stage: Stage) -> None:
+    one = plan(SINGLE)
+    start = stage.store.position()
+    stage.store.start(one, [NewRun(id="a"), NewRun(id="b")])
+    stage.store.start(one, [NewRun(id="c"), NewRun(id="d")])
+    found, here, missed = stage.store.follow(start, 1)
+    assert [event.run for _, event in found] == ["a", "b", "c", "d"]
+    assert (here, missed) == (stage.store.position(), 0)
+    stage.store.start(one, [NewRun(id="e"), NewRun(id="f")])
+    stage.store.ack(stage.store.events(here.id)[-1][0])  # history has it
+    stage.store.start(one, [NewRun(id="g"), NewRun(id="h")])
+    found, there, missed = stage.store.follow(here, 1)
+    assert ([event.run for _, event in found], missed) == (["g", "h"], 1)
     assert there.added == here.added + 2
 
 

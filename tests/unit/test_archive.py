@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from tests.unit.histories import T0, created, locked, numbered
 from tests.waiting import wait_for
 from tm import codec
 from tm.errors import SettingsError, UnavailableError
+from tm.events import entry_of
 from tm.history import History
 from tm.ids import new_token
 from tm.records import Plan, TaskPlan
@@ -44,13 +46,22 @@ def history(path: Path) -> Iterator[History]:
 
 
 def happen(store: Store, *runs: str) -> None:
-    """Runs are created, as the server functions tell it (cmsgpack knows no difference between text and bytes)."""
+    """Runs are created, each by a call of its own."""
     for run in runs:
-        fields = {
+        at_once(store, run)
+
+
+def at_once(store: Store, *runs: str, tail: bytes = b"") -> None:
+    """One call creates runs, as the server functions tell it (cmsgpack knows no difference between text and bytes)."""
+    told = [
+        {
             "e": "run", "run": run, "graph": "etl", "plan": "v1", "trigger": "manual", "tick": -1,
             "params": b"", "config": "", "state": "queued", "reason": "", "at": T0,
-        }  # fmt: skip
-        store.client.xadd(store.keys.events, {"d": msgpack.packb(fields, use_bin_type=False)})
+        }
+        for run in runs
+    ]  # fmt: skip
+    packed = b"".join(msgpack.packb(fields, use_bin_type=False) for fields in told)
+    store.client.xadd(store.keys.events, {"d": packed + tail})
 
 
 def filed(history: History) -> set[str]:
@@ -208,6 +219,70 @@ def test_a_death_between_filing_and_forgetting_files_nothing_twice(store: Store,
     assert (filed(history), left(store)) == ({"a", "b"}, 2)
     happen(store, "c")
     assert Archiver(store, history, SOON).one_pass() == 1
+    assert (filed(history), left(store)) == ({"a", "b", "c"}, 0)
+
+
+def test_a_death_between_filing_and_forgetting_files_no_event_of_an_entry_twice(store: Store, history: History) -> None:
+    """Attempts and notices are rows of their own by the ids of their events; the position is an entry."""
+    plan = Plan(graph="etl", version="v1", tasks=(TaskPlan(name="a"), TaskPlan(name="b")))
+    store.announce("w1", ["etl"], {"host": "here"}, 60_000)
+    store.start(plan, [NewRun(id="etl-x"), NewRun(id="etl-y")])
+    claims = store.take(ask(4)).claims
+    store.finish(ask(0), [Report(claim.job, claim.token, Outcome.SUCCESS) for claim in claims])
+    assert left(store) == 2
+    with pytest.raises(Dies):
+        Archiver(DyingStore(store.client), history, SOON).one_pass()
+    assert left(store) == 2
+    happen(store, "later")
+    assert Archiver(store, history, SOON).one_pass() == 1
+    assert left(store) == 0
+    assert filed(history) == {"etl-x", "etl-y", "later"}
+    for run in ("etl-x", "etl-y"):
+        assert history.run(run).state is RunState.SUCCESS
+        assert sorted(row.task for row in history.attempts(run)) == ["a", "b"]
+
+
+def test_one_that_dies_within_a_long_pass_leaves_what_is_not_filed(store: Store, history: History) -> None:
+    for number in range(4):
+        at_once(store, *(f"r{number}-{each}" for each in range(8)))
+    with pytest.raises(Dies):
+        Archiver(DyingStore(store.client), history, SOON).one_pass()
+    assert len(filed(history)) == 16, "a transaction ends with the entry that makes it ten events"
+    assert Archiver(store, history, SOON).one_pass() == 16
+    assert (len(filed(history)), left(store)) == (32, 0)
+
+
+class Noting:
+    """A history that tells how much it was given at once."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self.given: list[list[str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._history, name)
+
+    def record(self, events: Any, **more: Any) -> None:
+        self.given.append([id_ for id_, _ in events])
+        self._history.record(events, **more)
+
+
+def test_transactions_have_a_bound_and_hold_whole_entries(store: Store, history: History) -> None:
+    for number in range(10):
+        at_once(store, *(f"r{number}-{each}" for each in range(7)))
+    noting: Any = Noting(history)
+    archiver = Archiver(store, noting, SOON)
+    assert [archiver.one_pass(), archiver.one_pass()] == [70, 0]
+    assert [len(ids) for ids in noting.given] == [14] * 5
+    places = [{entry_of(id_) for id_ in ids} for ids in noting.given]
+    assert all(before.isdisjoint(after) for before, after in itertools.pairwise(places))
+    assert len(filed(history)) == 70
+
+
+def test_a_damaged_end_of_an_entry_costs_history_nothing_else(store: Store, history: History) -> None:
+    at_once(store, "a", "b", tail=b"\x8f\xa1")
+    happen(store, "c")
+    assert Archiver(store, history, SOON).one_pass() == 4
     assert (filed(history), left(store)) == ({"a", "b", "c"}, 0)
 
 

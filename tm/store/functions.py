@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import redis.exceptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis import Redis
     from redis.client import Pipeline
 
@@ -91,6 +93,22 @@ class Library:
                 raise
             self.load(client)
             return client.execute_command("FCALL", self._functions[name], 1, prefix, *args)
+
+    def begin(self, client: Any, name: str, prefix: str, *args: Any) -> Callable[[], Any]:
+        """Begin a call on a client that has `begin` and `answer`; returns what reads the answer, as `call` does."""
+        command = ("FCALL", self._functions[name], 1, prefix, *args)
+        client.begin(*command)
+
+        def answer() -> Any:
+            try:
+                return client.answer()
+            except redis.exceptions.ResponseError as error:
+                if "unction not found" not in str(error):
+                    raise
+                self.load(client)
+                return client.execute_command(*command)
+
+        return answer
 
     def reading(self, name: str, prefix: str, *args: Any) -> tuple[Any, ...]:
         """The command that calls a function which only reads, for who has a connection of their own."""

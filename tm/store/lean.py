@@ -37,11 +37,15 @@ class Direct(redis.Redis):
         if args[0] not in self.plain or options:
             self.spare()
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        return self.call(self.packed(args))
+
+    @staticmethod
+    def packed(args: tuple[Any, ...]) -> tuple[bytes]:
+        """A command as it is sent."""
         try:
-            packed = (hiredis.pack_command(args),)
+            return (hiredis.pack_command(args),)
         except TypeError as error:
             raise DataError(*error.args) from error
-        return self.call(packed)
 
     def pipeline(self, *args: Any, **kwargs: Any) -> Any:
         """As redis-py has it, on the same connections."""

@@ -16,6 +16,7 @@ from tm.store.records import (
     DrainOrder,
     Grant,
     Pause,
+    Report,
     TaskRunView,
     Verdict,
     VerdictKind,
@@ -98,19 +99,36 @@ def unpack_node(packed: bytes) -> TaskPlan:
     )
 
 
-def ask(ask: Ask) -> list[Any]:
+def ask(asked: Ask) -> list[Any]:
     """The arguments of `take`, and the first ones of `finish`."""
     return [
-        ask.worker,
-        ask.lease_ms,
-        ask.token,
-        "1" if ask.again else "0",
-        ask.state,
-        ask.count,
-        ask.bell,
-        len(ask.queues),
-        *ask.queues,
+        asked.worker,
+        asked.lease_ms,
+        asked.token,
+        "1" if asked.again else "0",
+        asked.state,
+        asked.count,
+        asked.bell,
+        len(asked.queues),
+        *asked.queues,
     ]
+
+
+def finish(asked: Ask, reports: Sequence[Report]) -> list[Any]:
+    """The arguments of `finish`."""
+    args = ask(asked)
+    for report in reports:
+        args += (
+            report.job,
+            report.token,
+            report.outcome,
+            report.value,
+            report.error,
+            "1" if report.retry else "0",
+            report.ms,
+            repr(report.chance),
+        )
+    return args
 
 
 def grant(reply: Sequence[Any]) -> Grant:

@@ -12,6 +12,7 @@ import redis.exceptions
 from tm.callbacks import MARK as CALLBACK
 from tm.callbacks import QUEUE as CALLBACK_QUEUE
 from tm.errors import RefusedError
+from tm.events import entry_of, order_of
 from tm.states import RunState, TaskState, Trigger
 from tm.store import events as event_codec
 from tm.store import packing
@@ -37,7 +38,7 @@ from tm.store.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from redis import Redis
 
@@ -243,19 +244,22 @@ class Store(Reading, Looking, Operating):
 
     def finish(self, ask: Ask, reports: Sequence[Report]) -> tuple[list[Verdict], Grant]:
         """Report outcomes, which drives their runs on, and claim the next work in the same round trip."""
-        args = packing.ask(ask)
-        for report in reports:
-            args += (
-                report.job,
-                report.token,
-                report.outcome,
-                report.value,
-                report.error,
-                "1" if report.retry else "0",
-                report.ms,
-                repr(report.chance),
-            )
-        verdicts, granted = self._call("finish", *args)
+        return self._finished(self._call("finish", *packing.finish(ask, reports)))
+
+    def begin(self, ask: Ask, reports: Sequence[Report]) -> Callable[[], tuple[list[Verdict], Grant]]:
+        """Send an ask with its reports, if any; returns what reads the answer, for who has something to do meanwhile.
+
+        The answer is that of `finish`. The client must have `begin` and `answer`, as that of a worker has; several may
+        be begun, and are answered in this order.
+        """
+        if not reports:
+            taken = self._library.begin(self.client, "take", self.prefix, *packing.ask(ask))
+            return lambda: ([], self._granted(taken()))
+        finished = self._library.begin(self.client, "finish", self.prefix, *packing.finish(ask, reports))
+        return lambda: self._finished(finished())
+
+    def _finished(self, reply: Sequence[Any]) -> tuple[list[Verdict], Grant]:
+        verdicts, granted = reply
         return [packing.verdict(verdict) for verdict in verdicts], self._granted(granted)
 
     def _granted(self, reply: Sequence[Any]) -> Grant:
@@ -402,19 +406,21 @@ class Store(Reading, Looking, Operating):
     # History --------------------------------------------------------------------------------------------------------
 
     def events(self, after: str = "0", count: int = 500, block_ms: int | None = None) -> list[tuple[str, Event]]:
-        """Events after a stream id, oldest first; waits up to `block_ms` for the first one."""
-        reply = self._redis.xread({self.keys.events: after}, count=count, block=block_ms)
-        entries = event_codec.stream_entries(reply)
-        return [(packing.text(stream_id), event_codec.parse(fields.get(b"d", b""))) for stream_id, fields in entries]
+        """All events of up to `count` entries, oldest first; waits up to `block_ms` for the first one.
+
+        They begin after an entry, which may be named by any of its events. Each comes with its id.
+        """
+        reply = self._redis.xread({self.keys.events: entry_of(after)}, count=count, block=block_ms)
+        return event_codec.read(event_codec.stream_entries(reply))
 
     def backlog(self) -> int:
-        """How many events history has not taken yet."""
+        """How many entries of the event stream history has not taken yet; each holds an event or several."""
         return int(self._redis.xlen(self.keys.events))
 
     def ack(self, upto: str) -> None:
-        """Forget events up to and with this stream id: history has them."""
-        milliseconds, _, sequence = upto.partition("-")
-        self._redis.xtrim(self.keys.events, minid=f"{milliseconds}-{int(sequence or 0) + 1}", approximate=False)
+        """Forget events up to and with this entry, which may be named by any of its events: history has them."""
+        milliseconds, sequence, _ = order_of(upto)
+        self._redis.xtrim(self.keys.events, minid=f"{milliseconds}-{sequence + 1}", approximate=False)
 
 
 def _in_calls(runs: Sequence[NewRun]) -> Iterator[tuple[str, list[NewRun]]]:

@@ -1,12 +1,14 @@
 """The conversation with the server: results in, next work out, in one call.
 
-One question is open at a time. If its answer does not arrive nobody knows whether it was heard, so the very same
-question is repeated until it is answered; the server tells a repetition by its token. Meanwhile running tasks go on,
-and results that wait are written to the spool.
+The server shall not wait for us: while it is busy with many reports, executors are heard, and what they have reported
+is sent behind. So two questions may be open, which are answered in this order. If answers do not arrive, the very same
+questions are repeated one by one until they are answered. Meanwhile running tasks go on, and results that wait are
+written to the spool.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import heapq
 import time
@@ -18,6 +20,7 @@ from tm.store.outages import is_refusal
 from tm.store.records import UNBEGUN, Ask, Claim, Grant, Verdict
 from tm_worker.executors import Action, Ended
 from tm_worker.outage import AWAY, Outage
+from tm_worker.questions import Question, next_batch
 from tm_worker.refusal import Refused
 from tm_worker.spool import Spool
 from tm_worker.telling import log_end
@@ -35,10 +38,6 @@ if TYPE_CHECKING:
 
 log = get_logger("worker")
 
-#: reports in one call: the server is not to be busy for more than a few ms
-BATCH = 32
-#: bytes of their values; a single one may have more
-BATCH_BYTES = 8 << 20
 #: reports that are worth a call by themselves
 ENOUGH = 32
 #: reports the server takes long enough for to hear executors meanwhile, and seconds for one, of which it needs more
@@ -90,7 +89,7 @@ class Exchange:
         self._versions, self._warned = versions, set[tuple[str, str]]()
         self._home, self._register = home, register
         self._spool: Spool | None = None
-        self._open: tuple[Ask, list[Ended]] | None = None
+        self._open: list[Question] = []  # in the order in which they were asked
         self._actions: list[Action] = []  # what the last answer led to, not carried out yet
         self._answered: tuple[list[Ended], list[Verdict], float] | None = None  # the last answer, not told of yet
         self._prepare: Callable[[], None] = _nothing
@@ -123,13 +122,12 @@ class Exchange:
     @property
     def quiet(self) -> bool:
         """Whether nothing is left to be said."""
-        return self._open is None and not self._refused and not self._supervisor.ended
+        return not self._open and not self._refused and not self._supervisor.ended
 
     @property
     def undelivered(self) -> int:
         """Reports that wait for an answer; may be asked from another thread."""
-        asked = self._open
-        return len(self._supervisor.ended) + (len(asked[1]) if asked else 0)
+        return len(self._supervisor.ended) + sum(len(each.batch) for each in self._open.copy())
 
     @property
     def spooled(self) -> int:
@@ -206,7 +204,7 @@ class Exchange:
             self.hand_back(bell, now)
         asked = False
         while self._has_something_to_say(now) and self.outage.may_try(now):
-            if asked and self._supervisor.ended:
+            if asked and not self._open and self._supervisor.ended:
                 self._prepare()
             if not self._ask(now):
                 return
@@ -222,11 +220,14 @@ class Exchange:
             (batch, verdicts, server_ms), self._answered = self._answered, None
             self._tell(batch, verdicts, server_ms)
 
-    # One question ---------------------------------------------------------------------------------------------------
+    # Questions ------------------------------------------------------------------------------------------------------
 
     def _has_something_to_say(self, now: float) -> bool:
-        if self._open is not None or self._refused:
+        if self._open or self._refused:
             return True
+        return self._has_something_new(now)
+
+    def _has_something_new(self, now: float) -> bool:
         if len(self._supervisor.ended) >= ENOUGH:
             return True
         if now < self._trickle.rest_until:
@@ -236,56 +237,69 @@ class Exchange:
         return self._supervisor.room > 0 and now >= self._rest_until and (self.hungry or self.suspended or self.strange)
 
     def _ask(self, now: float) -> bool:
-        if self._open is None:
-            self._open = self._question(now)
-        ask, batch = self._open
+        """Ask the next question, if none is open, and wait for the first answer. False when the server is away."""
+        if not self._open:
+            self._open.append(self._question(now))
+        question = self._open[0]
         try:
-            verdicts, grant = self._call(ask, batch)
+            if question.read is None:
+                question.send(self._store)
+            self._while_it_works(question)
+            verdicts, grant = question.read()  # type: ignore[misc]  # it was sent
         except (*AWAY, TypeError, ValueError, AttributeError) as error:
             self.catch_up()
-            if batch and is_refusal(error) and self._server_takes_others(ask):
-                self._sort_out(ask, batch, error)
+            if question.batch and is_refusal(error) and self._server_takes_others(question.ask):
+                del self._open[0]
+                self._sort_out(question, error)
                 return True
             if not isinstance(error, AWAY):
                 raise
-            self._open = (dataclasses.replace(ask, again=True), batch)
+            self._break_off()
             self.outage.failed(error, now)
             self.spool()
             return False
         self.catch_up()
-        self._open = None
+        del self._open[0]
         self.outage.over()
         now = time.monotonic()
-        self._settle(batch, verdicts, now)
-        self._actions = self._accept(ask, grant, now)
-        reported = (ended.claim.run for ended in batch if ended.claim is not None)
+        self._settle(question.batch, verdicts, now)
+        self._actions = self._accept(question.ask, grant, now)
+        reported = (ended.claim.run for ended in question.batch if ended.claim is not None)
         self._trickle.granted(grant.claims, reported, now, more=self.hungry)
-        if len(self._supervisor.ended) < MANY or not self._has_something_to_say(now):
+        if not self._open and (len(self._supervisor.ended) < MANY or not self._has_something_to_say(now)):
             self.catch_up()  # else while the server is busy with those
         return True
 
-    def _call(self, ask: Ask, batch: list[Ended]) -> tuple[list[Verdict], Grant]:
-        wire: Any = self._store.client
-        wire.meanwhile = self._while_it_works
-        try:
-            if batch:
-                return self._store.finish(ask, [ended.report for ended in batch])
-            return [], self._store.take(ask)
-        finally:
-            wire.meanwhile = None
-
-    def _while_it_works(self) -> None:
-        """A call is on its way."""
+    def _while_it_works(self, question: Question) -> None:
+        """A question is on its way: do what the last answer led to, and keep the next one ready."""
         self.catch_up()
-        if self._open is None or (many := len(self._open[1])) < MANY:
+        if len(question.batch) < MANY:
             return
-        time.sleep(many * WHILE)  # or each report would wake us up
+        time.sleep(len(question.batch) * WHILE)  # or each report would wake us up
         self._hear()
+        if len(self._open) > 1 or self._refused or len(self._supervisor.ended) < MANY:
+            return
+        now = time.monotonic()
+        if not self._has_something_new(now):
+            return
+        self._prepare()
+        behind = self._question(now)
+        self._open.append(behind)
+        with contextlib.suppress(*AWAY, TypeError, ValueError, AttributeError):  # it comes to light when it is its turn
+            behind.send(self._store)
 
-    def _question(self, now: float) -> tuple[Ask, list[Ended]]:
+    def _break_off(self) -> None:
+        """The server is away: all that was asked has to be asked again."""
+        wire: Any = self._store.client
+        wire.forget()
+        for each in self._open:
+            each.repeat()
+
+    def _question(self, now: float) -> Question:
         supervisor = self._supervisor
-        batch = self._refused.next() if self._refused else self._batch()
-        count = supervisor.appetite if now >= self._rest_until else 0
+        batch = self._refused.next() if self._refused else next_batch(supervisor.ended)
+        coming = sum(each.ask.count for each in self._open)
+        count = max(0, supervisor.appetite - coming) if now >= self._rest_until else 0
         state = "busy" if supervisor.held or self._bell else ""
         ask = Ask(
             worker=self._worker.name,
@@ -297,18 +311,7 @@ class Exchange:
             state=state if state != self._said else "",
         )
         self._bell = ""
-        return ask, batch
-
-    def _batch(self) -> list[Ended]:
-        ended = self._supervisor.ended
-        count = size = 0
-        for each in ended[:BATCH]:
-            size += len(each.report.value)
-            if count and size > BATCH_BYTES:
-                break
-            count += 1
-        batch, ended[:] = ended[:count], ended[count:]
-        return batch
+        return Question(ask, batch)
 
     def _server_takes_others(self, ask: Ask) -> bool:
         try:
@@ -317,10 +320,9 @@ class Exchange:
             return False
         return True
 
-    def _sort_out(self, ask: Ask, batch: list[Ended], error: Exception) -> None:
-        self._open = None
-        self._bell = self._bell or ask.bell  # nobody has heard of it
-        self.done += len(self._refused.sort_out(batch, error))
+    def _sort_out(self, question: Question, error: Exception) -> None:
+        self._bell = self._bell or question.ask.bell  # nobody has heard of it
+        self.done += len(self._refused.sort_out(question.batch, error))
 
     def _bury(self, report: Report, reason: str) -> None:
         if self._spool is not None:
@@ -422,7 +424,8 @@ class Exchange:
             self._spool.keep(ended.report for ended in self._undelivered())
 
     def _undelivered(self) -> list[Ended]:
-        return (self._open[1] if self._open else []) + self._refused.reports() + self._supervisor.ended.copy()
+        asked = [ended for each in self._open.copy() for ended in each.batch]
+        return asked + self._refused.reports() + self._supervisor.ended.copy()
 
     def _promote(self, now: float) -> None:
         moved, wait_ms = self._store.promote()
