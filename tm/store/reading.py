@@ -109,7 +109,7 @@ class Reading:
             version=version,
             state=RunState(packing.text(stored[b"state"])),
             trigger=Trigger(packing.text(stored[b"trigger"])),
-            tick_ms=packing.ms(stored[b"tick"]),
+            tick_ms=packing.ms(stored.get(b"tick", b"")),
             created_ms=int(stored[b"created"]),
             started_ms=packing.ms(stored.get(b"started", b"")),
             ended_ms=packing.ms(stored.get(b"ended", b"")),

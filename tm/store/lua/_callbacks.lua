@@ -22,6 +22,7 @@ callback_plan = function(c, version)
         wanted = of and plan.graph .. '/' .. of.name or plan.graph,
         label = (of and of.label or plan.graph) .. ' callback',
     }
+    node.first_call = rest_of_call(node, 1)
     return { key = plan.key, graph = plan.graph, n = 1, timeout = 0, deadline = 0, roots = { 0 }, nodes = { [0] = node },
         of = plan, version = real, spot = spot }
 end
@@ -34,9 +35,9 @@ local function queue_callback(c, run, plan, spot, id, e)
     e.tick, e.params = tonumber(v[2]) or -1, v[3] or ''
     local version = v[1] .. '!' .. spot
     local mine = plan_of(c, version)
-    local fields = { 'plan', version, 'state', 'queued', 'tick', '-1', 'done', '0', 'ttl', CALLBACK_KEPT, 'given', '1',
+    local fields = { 'plan', version, 'state', 'queued', 'ttl', CALLBACK_KEPT, 'given', '1',
         'params', cmsgpack.pack(e) }
-    enqueue(c, fields, id, mine, mine.nodes[0], record('queued', 1, c.now))
+    enqueue_first(c, fields, id, mine.nodes[0])
     save(c, id, fields)
     redis.call('PEXPIRE', run_key(c, id), CALLBACK_WAITS)
 end

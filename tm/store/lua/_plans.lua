@@ -23,7 +23,7 @@ local function plan_of(c, version)
         local head = redis.pcall('HMGET', key, 'graph', 'n', 'timeout', 'roots', 'deadline', 'calls')
         if not head[1] then return nil end
         plan = {
-            key = key, graph = head[1], n = tonumber(head[2]), timeout = tonumber(head[3]),
+            key = key, graph = head[1], open = open_key(c, head[1]), n = tonumber(head[2]), timeout = tonumber(head[3]),
             roots = cmsgpack.unpack(head[4]), nodes = {}, deadline = tonumber(head[5] or 0), calls = kinds_of(head[6]),
         }
     end
@@ -53,6 +53,7 @@ local function node_of(plan, index)
         retries = t[5], delay = t[6], backoff = t[7], longest = t[8], jitter = t[9], timeout = tostring(t[10]),
         label = plan.graph .. '.' .. t[1], wanted = plan.graph .. '/' .. t[1], calls = kinds_of(t[11]),
     }
+    node.first_call = rest_of_call(node, 1)
     plan.nodes[index] = node
     return node
 end

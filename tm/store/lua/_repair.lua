@@ -24,7 +24,7 @@ local function queue_nodes(c, run, plan, nodes)
             break
         end
         c.room = c.room - 1
-        enqueue(c, fields, run, plan, node_of(plan, nodes[k]), record('queued', 1, c.now))
+        enqueue_first(c, fields, run, node_of(plan, nodes[k]))
     end
     save(c, run, fields)
 end

@@ -82,7 +82,7 @@ local function claim(c, ask, job, ordinal)
     local n = #c.leased
     c.leased[n + 1], c.leased[n + 2] = ask.deadline, job
     unqueue(c, node.queue, job)
-    return claim_reply(c, job, run, plan, v[1], node, r, v[3], v[4], inputs)
+    return claim_reply(c, job, run, plan, v[1], node, r, v[3] or NO_TICK, v[4], inputs)
 end
 
 -- What each worker was given by its last two asks: prefix and worker -> { token, jobs, token before, jobs }. Only for the
@@ -123,7 +123,7 @@ local function claimed_before(c, ask)
             and string.sub(r[TOKEN], 1, #ask.token + 1) == ask.token .. '.' then
             local node = node_of(plan, tonumber(index))
             local inputs = values_of(c, run, plan, node)
-            if inputs then found[#found + 1] = claim_reply(c, job, run, plan, v[1], node, r, v[3], v[4], inputs) end
+            if inputs then found[#found + 1] = claim_reply(c, job, run, plan, v[1], node, r, v[3] or NO_TICK, v[4], inputs) end
         end
     end
     return found

@@ -11,12 +11,11 @@ return function(c, args)
     if (#args - first + 1) % FIELDS ~= 0 then error({ err = 'ERR a report is cut short' }) end
     for k = first, #args, FIELDS do
         if not OUTCOMES[args[k + 2]] then error({ err = 'ERR unknown outcome: ' .. args[k + 2] }) end
-        number(args[k + 6], 'ms')
-        number(args[k + 7], 'chance', 0)
+        args[k + 6], args[k + 7] = number(args[k + 6], 'ms'), number(args[k + 7], 'chance', 0)
     end
     local verdicts = {}
     for k = first, #args, FIELDS do
-        local job, token, outcome, ms = args[k], args[k + 1], args[k + 2], tonumber(args[k + 6])
+        local job, token, outcome, ms = args[k], args[k + 1], args[k + 2], args[k + 6]
         local a, verdict = look_up(c, job), nil
         if not a or not a.current or token == '' or a.r[TOKEN] ~= token then
             verdict = -1
@@ -39,7 +38,7 @@ return function(c, args)
                 verdict = 1
             else
                 -- a loss that the worker itself reports was a way of giving work back: it is not charged
-                verdict = fail(c, a, outcome, args[k + 4], args[k + 5] == '1', outcome ~= 'lost', ms, tonumber(args[k + 7]))
+                verdict = fail(c, a, outcome, args[k + 4], args[k + 5] == '1', outcome ~= 'lost', ms, args[k + 7])
             end
             c.released[#c.released + 1] = job -- last: what fails halfway stays leased, and is reaped
         end

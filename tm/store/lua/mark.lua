@@ -28,7 +28,7 @@ return function(c, args)
     emit_mark(c, run, node, was, state, args[4], args[5])
     r[STATE], r[AT] = state, c.now
     local a = {
-        run = run, plan = plan, started = v[3], ttl = tonumber(v[4]), done = tonumber(v[5]) + 1,
+        run = run, plan = plan, started = v[3], ttl = tonumber(v[4]), done = (tonumber(v[5]) or 0) + 1,
         bad = state == 'failed' or v[6],
     }
     local fields = { field, packed_record(r), 'pinned', '1' }

@@ -14,7 +14,7 @@ return function(c, args)
         if a and a.open and a.current and a.r[STATE] == 'retrying' then
             local fields = {}
             a.r[ATTEMPT] = attempt
-            enqueue(c, fields, a.run, a.plan, a.node, a.r)
+            enqueue(c, fields, a.run, a.node, a.r)
             save(c, a.run, fields)
         end
     end
