@@ -212,7 +212,7 @@ def test_an_unknown_event_is_passed_over_and_logged(history: History, caplog: py
     history.record(numbered(UnknownEvent(problem="from the future"), created()))
     assert history.position() == f"{T0 + 2}-0"
     assert len(history.runs()) == 1
-    assert "history skips an entry" in caplog.text
+    assert "history skips an event" in caplog.text
 
 
 def test_all_or_nothing_is_filed(history: History) -> None:
