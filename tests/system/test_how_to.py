@@ -81,6 +81,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with Terminal(directory, "tm", "up", "graphs.py", "--processes", "2", TM_LEASE="3", TM_GRACE="1") as terminal:
         terminal.shows("up; Ctrl-C waits")
         wait_for((directory / ".tm" / "history.db").exists, "history, which begins with the first tick")
+        wait_for(lambda: run(directory, "tm", "doctor").returncode == 0, "its worker to be known", 20)
         yield directory
         run(directory, "tm", "cancel", "--graph", "long", "--force", "-y")
 
