@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 
 from tm import runinfo
 from tm.errors import NotFoundError
+from tm.events import RunCreated, RunEnded
 from tm.ids import is_retry_id, tick_run_id
 from tm.instants import WHEN, instant_of
-from tm.states import RunState
+from tm.states import FINAL_RUN_STATES, RunState
 from tm.suggest import closest, hint
 from tm.waiting import reaching
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from tm.history import History
     from tm.runinfo import GraphInfo, RunInfo
     from tm.store.store import Store
+
+#: entries of the event stream that are looked at for what history has not been told of; it lags by few of them
+MOST_UNFILED = 100
 
 
 class Lookup:
@@ -107,11 +111,12 @@ class Lookup:
         trigger: str | None = None,
     ) -> list[RunInfo]:
         """The newest runs first, without tasks, params and config; `since` and `until` bound their creation."""
+        ended = self._just_ended(graph, limit)  # first: what is filed between the two looks is in one of them at least
         rows = self._history.runs(graph, state, limit, since, until, trigger) if self._history else []
         found = {row.id: runinfo.from_row(row) for row in rows}
         if self._store is not None:
             with reaching(self._where):
-                fresh = {*self._store.newest_open(graph, limit), *(row.id for row in rows if row.open)}
+                fresh = {*ended, *self._store.newest_open(graph, limit), *(row.id for row in rows if row.open)}
                 views = [self._store.run(run) for run in sorted(fresh)]
             found |= {view.id: runinfo.from_view(view) for view in views if view is not None}
         listed = [
@@ -123,6 +128,21 @@ class Lookup:
             and (trigger is None or run.trigger == trigger)
         ]
         return sorted(listed, key=lambda run: (run.created_at, run.id), reverse=True)[:limit]
+
+    def _just_ended(self, graph: str | None, limit: int) -> list[str]:
+        """Runs that are no longer open, and of which history may not have been told yet."""
+        if self._store is None or limit <= 0:
+            return []
+        with reaching(self._where):
+            entries = self._store.events(count=MOST_UNFILED)
+        ended = [
+            event.run
+            for _, event in entries
+            if isinstance(event, RunCreated | RunEnded)
+            and event.state in FINAL_RUN_STATES
+            and graph in {None, event.graph}
+        ]
+        return ended[-limit:]
 
     def graphs(self, *, recent: int = 10) -> list[GraphInfo]:
         """Every graph that a scheduler has announced or that ever ran, by name."""

@@ -12,6 +12,8 @@ from tm import Graph, task
 from tm.client import Client
 from tm.errors import NotFoundError
 from tm.lookup import Lookup
+from tm.states import Outcome
+from tm.store.records import Ask, Report
 
 if TYPE_CHECKING:
     from tm.store.store import Store
@@ -83,3 +85,18 @@ def test_a_graph_that_nobody_announced_is_guessed_too(client: Client) -> None:
         known(client, "elt")
     with pytest.raises(NotFoundError, match=r"has announced a graph 'nothing like it'; known are etl$"):
         known(client, "nothing like it")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SUCCESS, Outcome.FAILED])
+def test_a_run_that_has_just_ended_is_found_before_history_knows_of_it(client: Client, outcome: Outcome) -> None:
+    store = client.store
+    store.announce("w", ["etl"], {}, 60_000)
+    ask = Ask(worker="w", lease_ms=30_000, token="ask", queues=("default",), count=1)
+    [claim] = store.take(ask).claims
+    store.finish(ask, [Report(claim.job, claim.token, outcome, b"\xc0" if outcome is Outcome.SUCCESS else b"", ms=1)])
+    assert store.open_runs() == []
+    assert client.run("etl@last").state.value == outcome.value
+    assert [run.id for run in client.lookup.runs("etl")] == ["etl-20261124T040500Z"]
+    assert client.lookup.runs("another") == []
+    if outcome is Outcome.FAILED:
+        assert client.run("etl@failed").id == "etl-20261124T040500Z"
