@@ -134,10 +134,10 @@ class Lookup:
         if self._store is None or limit <= 0:
             return []
         with reaching(self._where):
-            entries = self._store.events(count=MOST_UNFILED)
+            events = self._store.events(count=MOST_UNFILED)
         ended = [
             event.run
-            for _, event in entries
+            for _, event in events
             if isinstance(event, RunCreated | RunEnded)
             and event.state in FINAL_RUN_STATES
             and graph in {None, event.graph}

@@ -64,6 +64,15 @@ class Desk:
         ask = Ask(worker="w", lease_ms=30_000, token="ask", queues=("default",), count=count)
         return self.store.take(ask).claims
 
+    def two_lots(self) -> list[Claim]:
+        """Two executors are idle; many attempts have ended, and as many more are reported when they are heard."""
+        claims = self.claims(2 * MANY)
+        for number in (1, 2):
+            self.supervisor.born(number, 0.0)
+        self.supervisor.ended += ended(claims[:MANY])
+        self.coming = [ended(claims[MANY:])]
+        return claims
+
     def hear(self) -> None:
         self.log.append("hear")
         if self.coming:
@@ -86,11 +95,7 @@ def ended(claims: list[Claim]) -> list[Ended]:
 
 
 def test_what_is_heard_meanwhile_is_prepared_and_sent_before_claims_are_handed_out(desk: Desk) -> None:
-    claims = desk.claims(2 * MANY)
-    for number in (1, 2):
-        desk.supervisor.born(number, 0.0)
-    desk.supervisor.ended += ended(claims[:MANY])
-    desk.coming = [ended(claims[MANY:])]
+    claims = desk.two_lots()
     desk.exchange.turn(time.monotonic())
     assert desk.log == [f"send {MANY}", "hear", "prepare", f"send {MANY}", "run", "run", "hear"]
     assert desk.exchange.done == 2 * MANY
@@ -108,11 +113,7 @@ def test_a_short_call_is_waited_for_and_what_it_gives_is_handed_out_at_once(desk
 
 
 def test_what_an_answer_led_to_is_done_when_the_next_call_fails(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    claims = desk.claims(2 * MANY)
-    for number in (1, 2):
-        desk.supervisor.born(number, 0.0)
-    desk.supervisor.ended += ended(claims[:MANY])
-    desk.coming = [ended(claims[MANY:])]
+    desk.two_lots()
     wire: Any = desk.store.client
     begin, calls = wire.begin, []
 
@@ -134,11 +135,7 @@ def test_what_an_answer_led_to_is_done_when_the_next_call_fails(desk: Desk, monk
 def test_when_both_answers_are_lost_both_are_asked_again_and_nothing_is_done_twice(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, heard: int
 ) -> None:
-    claims = desk.claims(2 * MANY)
-    for number in (1, 2):
-        desk.supervisor.born(number, 0.0)
-    desk.supervisor.ended += ended(claims[:MANY])
-    desk.coming = [ended(claims[MANY:])]
+    desk.two_lots()
     wire: Any = desk.store.client
     begin, begun = wire.begin, []
 
