@@ -199,7 +199,8 @@ def _make_file(path: Path, *, create: bool) -> None:
         return
     if not create:
         raise NotFoundError(f"no history yet at {path}; it begins with the first run")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # another process may make it at this moment
     for side in ("-wal", "-shm", "-journal"):  # of a file that was deleted; they would be mixed into the new one
         path.with_name(path.name + side).unlink(missing_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
