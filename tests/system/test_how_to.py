@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -99,6 +100,7 @@ def test_a_page_does_what_it_says(page: str, here: Path) -> None:
         (here / name).write_text(block)
     lines = [line for block in BLOCK.findall((PAGES / f"{page}.md").read_text()) for line in block.splitlines()]
     assert lines
+    drained = workers(here) if page == "queues" else set()
     for line in lines:
         command, _, comment = line.partition(" #")
         words = shlex.split(command)
@@ -111,6 +113,14 @@ def test_a_page_does_what_it_says(page: str, here: Path) -> None:
         expected = re.search(r"ends with (\d+)", comment)
         done = run(here, *words)
         assert done.returncode == int(expected[1] if expected else 0), f"{line}\n{done.stdout}{done.stderr}"
+    if drained:  # the pages after it find the worker that the stack starts in its place
+        wait_for(lambda: (found := workers(here)) and not found & drained, "another worker", 30)
+
+
+def workers(here: Path) -> set[str]:
+    """The workers that are alive."""
+    items = json.loads(run(here, "tm", "--json", "workers").stdout)["items"]
+    return {each["name"] for each in items if each["state"] not in {"silent", "lost"}}
 
 
 #: what those pages need is a shared server, other hosts or other people's programs: their commands have to exist at least
