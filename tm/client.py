@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from tm import codec
@@ -55,7 +56,7 @@ class Client:
         graph.bind(params)
         run = _new_run(manual_run_id(graph.name), params, graph.read_config())
         with reaching(self.where):
-            self.store.start(graph.plan, [run])
+            self.store.start_one(graph.plan, run)
         return RunHandle(self, run.id)
 
     def _submit_tick(self, graph: Graph, params: dict[str, Any], tick: datetime) -> RunHandle:
@@ -80,7 +81,7 @@ class Client:
         )
 
     def submit_many(self, graph: Graph, params: Sequence[dict[str, Any]]) -> list[RunHandle]:
-        """Start one run for each set of params, in one pipeline; handles come in the same order.
+        """Start one run for each set of params, without waiting for each; handles come in the same order.
 
         Nothing is started unless all params are good. The config file is read once, for all of them.
 
@@ -93,11 +94,11 @@ class Client:
         for each in params:
             graph.bind(each)
         config = graph.read_config()
+        messages = [_message_of(each) for each in params]
         names = manual_run_ids(graph.name, len(params))
-        runs = [_new_run(run, each, config) for run, each in zip(names, params, strict=True)]
         with reaching(self.where):
-            self.store.start(graph.plan, runs)
-        return [RunHandle(self, run.id) for run in runs]
+            self.store.start(graph.plan, map(NewRun, names, messages, repeat(config or "")))
+        return [RunHandle(self, run) for run in names]
 
     def handle(self, run: str) -> RunHandle:
         """A handle for a run that somebody else has started."""
@@ -281,7 +282,11 @@ class Client:
 
 
 def _new_run(run: str, params: dict[str, Any], config: str | None) -> NewRun:
-    return NewRun(id=run, params=codec.encode(params, where="params") if params else b"", config=config or "")
+    return NewRun(run, _message_of(params), config or "")
+
+
+def _message_of(params: dict[str, Any]) -> bytes:
+    return codec.encode(params, where="params") if params else b""
 
 
 class RunHandle:

@@ -344,7 +344,7 @@ class Graph:
         return default_client().submit(self, params)
 
     def submit_many(self, params: Sequence[dict[str, Any]]) -> list[RunHandle]:
-        """Start one run for each set of params, in one pipeline; handles come in the same order.
+        """Start one run for each set of params, without waiting for each; handles come in the same order.
 
         Raises:
             TypeError: a root lacks a required parameter, or no root knows a given one; nothing was started.

@@ -8,11 +8,17 @@ import pytest
 import redis.exceptions
 
 from tests.store.stage import CHAIN, DIAMOND, SINGLE, fan, plan
+from tm.config import Settings
 from tm.events import RunCreated
 from tm.states import RunState, Trigger
+from tm.store import Store
 from tm.store.records import NewRun
+from tm.store.starting import AHEAD, RUNS_PER_CALL
+from tm.wiring import connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.store.stage import Stage
 
 ODD_IDS = ["r", "with_under_scores", "ends_1_2", "a b", "läuft", "*", "[a-z]", "line\nbreak", "x" * 300, "0", "_"]
@@ -62,7 +68,7 @@ def test_a_closed_run_keeps_its_id_until_it_is_forgotten(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 173])
-def test_many_runs_start_in_one_pipeline(stage: Stage, count: int) -> None:
+def test_many_runs_start_together(stage: Stage, count: int) -> None:
     runs = [NewRun(id=f"x{number}") for number in range(count)]
     assert stage.store.start(plan(SINGLE), runs) == [True] * count
     assert len(stage.queued()) == len(stage.bells()) == count
@@ -76,7 +82,7 @@ def test_runs_that_share_a_config_share_a_call(stage: Stage) -> None:
     assert [(view.config, view.params) for view in views if view] == [(run.config, run.params) for run in runs]
 
 
-def test_large_params_go_in_calls_and_trips_of_bounded_size(stage: Stage) -> None:
+def test_large_params_go_in_calls_of_bounded_size(stage: Stage) -> None:
     shape = plan(SINGLE)
     stage.store.start(shape, [NewRun(id="first")])
     stage.client.config_resetstat()
@@ -86,45 +92,90 @@ def test_large_params_go_in_calls_and_trips_of_bounded_size(stage: Stage) -> Non
     assert [stage.store.run(run.id).params for run in runs] == [run.params for run in runs]  # type: ignore[union-attr]
 
 
-def test_a_plan_that_is_lost_between_two_trips_is_told_again(stage: Stage) -> None:
-    shape, count = plan(SINGLE), 2500  # three trips
-    trips = []
-    original = stage.store._start
-
-    def start(plan, calls):
-        if len(trips) == 1:
-            stage.client.delete(stage.keys.plan(shape.version))
-        trips.append(len(calls))
-        return original(plan, calls)
-
-    stage.store._start = start  # type: ignore[method-assign]
-    assert stage.store.start(shape, [NewRun(id=f"x{number}") for number in range(count)]) == [True] * count
-    assert trips == [20, 20, 10]
-    assert len(stage.store.open_runs("g")) == count
-
-
-def test_a_plan_that_is_lost_within_a_trip_is_told_again_and_what_was_created_counts(stage: Stage) -> None:
-    shape = plan(SINGLE)
+def test_a_plan_that_is_lost_on_the_way_is_told_again_and_what_was_created_counts(stage: Stage) -> None:
+    shape, count = plan(SINGLE), 2500
     stage.store.define(shape)
-    ask, asked = stage.store._ask_to_start, []
+    stage.client.config_resetstat()
 
-    def lose_it_after_the_first_call(calls):
-        asked.append(len(calls))
-        if len(asked) > 1:
-            return ask(calls)
-        first = ask(calls[:1])
-        stage.client.delete(stage.keys.plan(shape.version))
-        return first + ask(calls[1:])
+    def runs() -> Iterator[NewRun]:
+        for number in range(count):
+            if number == 1200:
+                stage.client.delete(stage.keys.plan(shape.version))
+            yield NewRun(id=f"x{number}")
 
-    stage.store._ask_to_start = lose_it_after_the_first_call  # type: ignore[method-assign]
-    assert stage.store.start(shape, [NewRun(id=f"x{number}") for number in range(150)]) == [True] * 150
-    assert asked == [3, 2], "only the calls that missed it are repeated"
+    assert stage.store.start(shape, runs()) == [True] * count
+    assert len(stage.store.open_runs("g")) == len(stage.bells()) == count
+    calls = stage.client.info("commandstats")["cmdstat_fcall"]["calls"]
+    assert count // RUNS_PER_CALL + 1 < calls <= count // RUNS_PER_CALL + 1 + AHEAD + 1, (
+        "only what missed it is repeated"
+    )
+
+
+def test_functions_that_are_lost_on_the_way_are_loaded_again(stage: Stage) -> None:
+    def runs() -> Iterator[NewRun]:
+        for number in range(1000):
+            if number == 700:
+                stage.client.function_flush()
+            yield NewRun(id=f"x{number}")
+
+    assert stage.store.start(plan(SINGLE), runs()) == [True] * 1000
+    assert len(stage.queued()) == 1000
+
+
+def test_a_connection_that_breaks_on_the_way_costs_no_run(stage: Stage) -> None:
+    path = stage.client.connection_pool.connection_kwargs["path"]
+    killer, client = redis.Redis(unix_socket_path=path), connect(Settings(url=f"unix://{path}"))
+    cut: list[int] = []
+
+    def runs() -> Iterator[NewRun]:
+        for number in range(2000):
+            if number in {500, 1500}:
+                cut.append(int(killer.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")))
+            yield NewRun(id=f"x{number}")
+
+    created = Store(client).start(plan(SINGLE), runs())
+    assert len(cut) == 2
+    assert all(cut)
+    assert len(created) == 2000
+    assert created.count(False) <= 2 * (AHEAD + 1) * RUNS_PER_CALL  # heard by the server, and asked for again
+    assert len(stage.queued()) == len(stage.bells()) == 2000
+
+
+def test_no_more_runs_are_asked_for_after_an_error(stage: Stage) -> None:
+    stage.store.define(plan(SINGLE))
+    stage.client.config_set("maxmemory", 1)
+    taken: list[int] = []
+
+    def runs() -> Iterator[NewRun]:
+        for number in range(10_000):
+            taken.append(number)
+            yield NewRun(id=f"x{number}")
+
+    try:
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            stage.store.start(plan(SINGLE), runs())
+    finally:
+        stage.client.config_set("maxmemory", 0)
+    assert len(taken) <= (AHEAD + 2) * RUNS_PER_CALL
+    assert stage.store.start(plan(SINGLE), [NewRun(id="after")]) == [True], "no answer is owed to anybody else"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_one_run_that_somebody_waits_for(stage: Stage, known: bool) -> None:
+    shape = plan(SINGLE)
+    if known:
+        stage.store.define(shape)
+    assert stage.store.start_one(shape, NewRun(id="x"))
+    assert not stage.store.start_one(shape, NewRun(id="x"))
+    assert stage.queued() == ["x_0_1"]
 
 
 def test_a_server_that_does_not_keep_plans_is_an_error_and_no_loop(stage: Stage) -> None:
     stage.store.define = lambda plan, info=None: None  # type: ignore[method-assign]
     with pytest.raises(redis.exceptions.ResponseError, match="NOPLAN"):
         stage.store.start(plan(SINGLE), [NewRun(id="x")])
+    with pytest.raises(redis.exceptions.ResponseError, match="NOPLAN"):
+        stage.store.start_one(plan(SINGLE), NewRun(id="x"))
     assert stage.store.open_count("g") == 0
 
 

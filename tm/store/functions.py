@@ -96,7 +96,7 @@ class Library:
 
     def begin(self, client: Any, name: str, prefix: str, *args: Any) -> Callable[[], Any]:
         """Begin a call on a client that has `begin` and `answer`; returns what reads the answer, as `call` does."""
-        command = ("FCALL", self._functions[name], 1, prefix, *args)
+        command = self.command(name, prefix, *args)
         client.begin(*command)
 
         def answer() -> Any:
@@ -110,8 +110,12 @@ class Library:
 
         return answer
 
+    def command(self, name: str, prefix: str, *args: Any) -> tuple[Any, ...]:
+        """The command that calls a function, for who has a connection of their own."""
+        return ("FCALL", self._functions[name], 1, prefix, *args)
+
     def reading(self, name: str, prefix: str, *args: Any) -> tuple[Any, ...]:
-        """The command that calls a function which only reads, for who has a connection of their own."""
+        """The same for a function that only reads."""
         return ("FCALL_RO", self._functions[name], 1, prefix, *args)
 
     def queue(self, pipeline: Pipeline, name: str, prefix: str, *args: Any) -> None:

@@ -10,7 +10,6 @@ import msgpack
 import redis.exceptions
 
 from tm.callbacks import MARK as CALLBACK
-from tm.callbacks import QUEUE as CALLBACK_QUEUE
 from tm.errors import RefusedError
 from tm.events import entry_of, order_of
 from tm.states import RunState, TaskState, Trigger
@@ -36,9 +35,10 @@ from tm.store.records import (
     TriggerAnswer,
     Verdict,
 )
+from tm.store.starting import Starting, is_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from redis import Redis
 
@@ -49,14 +49,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 #: `retry` wants to be called once more
 _AGAIN = 2
-#: runs per call of `start`: one call stays well below 5 ms of the server's time
-RUNS_PER_CALL = 50
-#: calls of `start` in one round trip, and bytes of params and config after which a call, or a trip, is full
-CALLS_PER_TRIP = 20
-BYTES_PER_CALL = 1 << 20
 
 
-class Store(Reading, Looking, Operating):
+class Store(Starting, Reading, Looking, Operating):
     """All that Taskmaster keeps on the server, in one namespace.
 
     Args:
@@ -101,85 +96,11 @@ class Store(Reading, Looking, Operating):
             known = self._redis.hget(self.keys.meta, "instance")
         return packing.text(known)
 
-    def define(self, plan: Plan, info: Mapping[str, Any] | None = None) -> None:
-        """Store a plan, and what `tm graphs` shows of its graph."""
-        described = b"" if info is None else msgpack.packb({"version": plan.version, **info})
-        roots = msgpack.packb(plan.roots)
-        queues = sorted({task.queue for task in plan.tasks} | ({CALLBACK_QUEUE} if plan.has_callbacks else set()))
-        self._call(
-            "define",
-            plan.version,
-            plan.graph,
-            plan.timeout or 0,
-            roots,
-            described,
-            plan.deadline or 0,
-            msgpack.packb(plan.calls) if plan.calls else b"",
-            len(queues),
-            *queues,
-            *map(packing.pack_node, plan.tasks),
-        )
-
     def load(self) -> None:
         """Make the functions known to the server, as every other call does when it misses them."""
         self._library.load(self.client)
 
     # Starting -----------------------------------------------------------------------------------------------------
-
-    def start(self, plan: Plan, runs: Sequence[NewRun], trigger: Trigger = Trigger.MANUAL) -> list[bool]:
-        """Start runs, many in a round trip; False for an id that exists already.
-
-        The plan is stored first when the server does not know it.
-        """
-        if len(runs) == 1:  # somebody waits for it
-            [run] = runs
-            about = (plan.version, trigger.value, self._ttl, self._failed_ttl, run.config)
-            return self._start_by(plan, (*about, run.id, run.params))
-        created: list[bool] = []
-        calls: list[tuple[Any, ...]] = []
-        size = 0
-        for config, some in _in_calls(runs):
-            about = (plan.version, trigger.value, self._ttl, self._failed_ttl, config)
-            calls.append((*about, *(part for run in some for part in (run.id, run.params))))
-            size += len(config) + sum(len(run.params) for run in some)
-            if len(calls) >= CALLS_PER_TRIP or size >= BYTES_PER_CALL:
-                created += self._start(plan, calls)
-                calls, size = [], 0
-        return created + (self._start(plan, calls) if calls else [])
-
-    def _start_by(self, plan: Plan, call: tuple[Any, ...]) -> list[bool]:
-        try:
-            answer = self._call("start", *call)
-        except redis.exceptions.ResponseError as error:
-            if not _is_unknown(error):
-                raise
-            self.define(plan)
-            answer = self._call("start", *call)
-        return [created == 1 for created in answer]
-
-    def _start(self, plan: Plan, calls: Sequence[tuple[Any, ...]]) -> list[bool]:
-        if len(calls) == 1:  # a pipeline takes the client longer
-            return self._start_by(plan, calls[0])
-        answers = self._ask_to_start(calls)
-        unknown = [place for place, answer in enumerate(answers) if _is_unknown(answer)]
-        if unknown:  # once more, and those calls only: the others have created their runs
-            self._library.load(self.client)
-            self.define(plan)
-            again = self._ask_to_start([calls[place] for place in unknown])
-            for place, answer in zip(unknown, again, strict=True):
-                answers[place] = answer
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return [created == 1 for answer in answers for created in answer]
-
-    def _ask_to_start(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The answer to each call, or the error."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for args in calls:
-            self._library.queue(pipeline, "start", self.prefix, *args)
-        answers: list[Any] = pipeline.execute(raise_on_error=False)
-        return answers
 
     def set_cursor_if_absent(self, graph: str, at_ms: int) -> int:
         """Where the ticks of a graph begin when it is seen for the first time; returns the cursor in force."""
@@ -195,7 +116,7 @@ class Store(Reading, Looking, Operating):
         try:
             return self._tick_many(leader, due)
         except redis.exceptions.ResponseError as error:
-            if not _is_unknown(error):
+            if not is_unknown(error):
                 raise
             self._library.load(self.client)
             for plan, _ in due:
@@ -421,23 +342,3 @@ class Store(Reading, Looking, Operating):
         """Forget events up to and with this entry, which may be named by any of its events: history has them."""
         milliseconds, sequence, _ = order_of(upto)
         self._redis.xtrim(self.keys.events, minid=f"{milliseconds}-{sequence + 1}", approximate=False)
-
-
-def _in_calls(runs: Sequence[NewRun]) -> Iterator[tuple[str, list[NewRun]]]:
-    """The runs in order, in as many as go into one call, with the config they have in common."""
-    some: list[NewRun] = []
-    size = 0
-    for run in runs:
-        if some and (len(some) == RUNS_PER_CALL or size >= BYTES_PER_CALL or run.config != some[0].config):
-            yield some[0].config, some
-            some, size = [], 0
-        some.append(run)
-        size += len(run.params)
-    if some:
-        yield some[0].config, some
-
-
-def _is_unknown(answer: Any) -> bool:
-    """Whether the server said that it misses the plan or the functions."""
-    error = answer if isinstance(answer, redis.exceptions.ResponseError) else ""
-    return "NOPLAN" in str(error) or "unction not found" in str(error)
