@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
@@ -394,3 +395,23 @@ def test_two_archivers_take_turns(path: Path) -> None:
 def test_every_table_can_be_said_in_both_dialects(dialect: Any) -> None:
     for table in metadata.sorted_tables:
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
+
+
+def test_side_files_of_a_file_that_another_process_makes_at_this_moment_stay(tmp_path: Path) -> None:
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    history = History(f"sqlite:///{tmp_path / 'history.db'}")
+    opening = threading.Thread(target=history.prepare)
+    opening.start()
+    opening.join(0.3)
+    assert opening.is_alive(), "it waits for its turn"
+    writer = sqlite3.connect(tmp_path / "history.db", isolation_level=None)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("PRAGMA user_version = 7")  # which is in the side file only
+    write_ahead = (tmp_path / "history.db-wal").stat().st_ino
+    os.close(other)
+    opening.join(10)
+    history.close()
+    assert (tmp_path / "history.db-wal").stat().st_ino == write_ahead
+    assert writer.execute("PRAGMA user_version").fetchone() == (7,)
+    writer.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,9 +202,17 @@ def _make_file(path: Path, *, create: bool) -> None:
         raise NotFoundError(f"no history yet at {path}; it begins with the first run")
     if not path.parent.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # another process may make it at this moment
-    for side in ("-wal", "-shm", "-journal"):  # of a file that was deleted; they would be mixed into the new one
-        path.with_name(path.name + side).unlink(missing_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        if path.exists():  # now: and its side files are in use
+            return
+        for side in ("-wal", "-shm", "-journal"):  # of a file that was deleted; they would be mixed into the new one
+            path.with_name(path.name + side).unlink(missing_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    finally:
+        os.close(folder)
 
 
 def _inode(path: Path) -> int | None:
