@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis.exceptions
 
-from tests.store.stage import CHAIN, CLOCK, SINGLE, Stage, plan
+from tests.store.stage import CHAIN, CLOCK, SINGLE, Stage, fan, plan
+from tm.events import AttemptEnded
 from tm.store import Library
 from tm.store.functions import _NAMES, default_library
 from tm.store.records import NewRun
@@ -132,3 +133,22 @@ def test_an_error_in_a_function_reaches_the_caller_as_it_is(stage: Stage) -> Non
     stage.client.set(stage.keys.leases, "a string")
     with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
         stage.store.reap()
+
+
+def test_what_is_kept_of_large_graphs_is_little_however_many_there_are(stage: Stage) -> None:
+    for number in range(2):
+        stage.start(plan(fan(2000)), f"r{number}")
+        assert len(stage.work(most=2002)) == 2002
+        assert stage.state(f"r{number}") == "success"
+    # 0.5 MB by themselves; with all of these graphs some 10 MB
+    assert int(stage.client.info("memory")["used_memory_vm_functions"]) < 4 << 20
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 255, 256, 65_535, 65_536])
+@pytest.mark.parametrize("tasks", [1, 150])
+def test_names_of_any_length_are_read_from_small_and_large_plans(stage: Stage, length: int, tasks: int) -> None:
+    names = [f"{number:0{length}}" for number in range(tasks)] if length > 2 else ["n"]
+    stage.start(plan({name: [] for name in names}))
+    assert sorted(stage.work()) == names
+    assert stage.states() == dict.fromkeys(names, "success")
+    assert sorted(event.task for event in stage.told(AttemptEnded)) == names

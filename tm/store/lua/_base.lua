@@ -194,7 +194,7 @@ local function write_opened(c)
     if next(c.opened) then c.opened = {} end
 end
 
-local settle_plans, rq_time -- below
+local settle_plans, rq_time, label_of, first_call_of -- below
 local callback_plan, call_of_task, call_of_graph, callback_inputs, tell_of_callback -- in _callbacks.lua
 
 -- Write the batches. Also when the call has failed: what it had decided before stands.
@@ -209,8 +209,8 @@ local function settle(c)
             time = time or rq_time(c.now)
             add(c.queued, node.queue, c.since[job] or c.stamp, job)
             redis.pcall('HSET', rq_job_key(c, job), 'created_at', time, 'enqueued_at', time, 'status', 'queued',
-                'origin', c.rq .. node.queue, 'description', node.label,
-                'data', RQ_CALL .. cmsgpack.pack(run) .. (attempt == 1 and node.first_call or rest_of_call(node, attempt)))
+                'origin', c.rq .. node.queue, 'description', label_of(node),
+                'data', RQ_CALL .. cmsgpack.pack(run) .. (attempt == 1 and first_call_of(node) or rest_of_call(node, attempt)))
         end
     end
     for queue, batch in pairs(c.queued) do write(c, 'ZADD', queued_key(c, queue), batch) end

@@ -61,7 +61,7 @@ end
 -- Queue attempt r[ATTEMPT] of a node; the caller has set the record's counters and saves `fields` in the run.
 local function enqueue(c, fields, run, node, r, bells)
     local attempt = r[ATTEMPT]
-    local job = run .. (attempt == 1 and node.first or '_' .. node.field .. '_' .. attempt)
+    local job = run .. (attempt == 1 and first_of(node) or '_' .. node.field .. '_' .. attempt)
     r[STATE], r[TOKEN], r[CLAIMED], r[WORKER], r[AT] = 'queued', '', 0, '', c.now
     local n = #fields
     fields[n + 1], fields[n + 2] = node.field, packed_record(r)
@@ -73,7 +73,7 @@ local function enqueue_first(c, fields, run, node)
     c.first_record = c.first_record or packed_record(record('queued', 1, c.now))
     local n = #fields
     fields[n + 1], fields[n + 2] = node.field, c.first_record
-    note_queued(c, run .. node.first, run, node, 1)
+    note_queued(c, run .. first_of(node), run, node, 1)
 end
 
 local function unqueue(c, queue, job)
@@ -228,9 +228,10 @@ local function tell(c, a, outcome, after, error, ms, due)
     local r, node = a.r, a.node
     if a.plan.of then return tell_of_callback(c, a, outcome, after, error, ms) end
     if outcome == 'success' and error == '' and due == -1 then
-        node.succeeded = node.succeeded or beginning(14, 'e', 'attempt', 'graph', a.plan.graph, 'node', node.index,
+        local begun = node.succeeded or beginning(14, 'e', 'attempt', 'graph', a.plan.graph, 'node', node.index,
             'task', node.name, 'outcome', outcome, 'state', after, 'error', error, 'due', due)
-        emit_rest(c, node.succeeded, 'run', a.run, 'attempt', r[ATTEMPT], 'worker', r[WORKER], 'claimed', r[CLAIMED], 'ms', ms)
+        if node.kept then node.succeeded = begun end
+        emit_rest(c, begun, 'run', a.run, 'attempt', r[ATTEMPT], 'worker', r[WORKER], 'claimed', r[CLAIMED], 'ms', ms)
     else
         emit_attempt(c, a.run, a.plan.graph, node.index, node.name, r[ATTEMPT], outcome, after, r[WORKER], r[CLAIMED], ms, error,
             due)

@@ -54,7 +54,7 @@ local function claim(c, ask, job, ordinal)
         return nil, false
     end
     local node = node_of(plan, tonumber(index))
-    local wanted = node.wanted
+    local wanted = wanted_of(node)
     local offered = ask.offers[wanted]
     if offered == nil then
         -- has it this task, or the graph and does not say which tasks of it?
