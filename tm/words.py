@@ -112,3 +112,14 @@ def quoted(names: Sequence[str], most: int = 3) -> str:
 def count(number: int, thing: str, things: str = "") -> str:
     """1 attempt, 2 attempts."""
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def size(number: int) -> str:
+    """870 bytes, 1.5 MiB, 210 GiB."""
+    if number < 1024:
+        return f"{number} bytes"
+    scaled, units = number / 1024, ["KiB", "MiB", "GiB", "TiB"]
+    while scaled >= 1024 and len(units) > 1:
+        scaled /= 1024
+        del units[0]
+    return f"{scaled:.0f} {units[0]}" if scaled >= 100 else f"{scaled:.1f} {units[0]}"

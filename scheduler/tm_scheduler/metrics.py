@@ -199,6 +199,7 @@ def _waiting(found: gauges.Gauges) -> Iterator[Metric]:
     yield single("taskmaster_log_lag_chunks", "Pieces of task output that history has not got", found.log_chunks)
     lag = "Entries of the event stream that history has not got; each holds an event or several"
     yield single("taskmaster_archive_lag_entries", lag, found.events.size)
+    yield single("taskmaster_archive_lag_bytes", "The server's memory that they take", found.events_bytes)
     yield single("taskmaster_archive_lag_seconds", "The age of the oldest of them", found.events.age)
 
 

@@ -12,6 +12,7 @@ from tm import callbacks
 from tm.clock import from_ms
 from tm.ids import slug
 from tm.logs import get_logger
+from tm.store.looking import MAX_BACKLOG
 from tm_scheduler.clock import ServerClock
 from tm_scheduler.leader import TTL_MS, Leader
 from tm_scheduler.sweep import Sweep
@@ -34,8 +35,6 @@ MEASURE_EVERY = 3.0
 COMPARE_AFTER = 5.0
 #: a step of the server's clock that makes leases look older than they are
 STEP_MS = 2000
-#: entries of events that wait for history; beyond, ticks are held, or the server would fill up with what nobody files
-MAX_BACKLOG = 100_000
 
 
 class Scheduler:
@@ -48,7 +47,7 @@ class Scheduler:
         lease: seconds a worker may be silent.
         who: unlike any other scheduler's, of this boot or another.
         ttl_ms: how long the leadership lasts without renewal.
-        max_backlog: so many entries of events may wait for history; beyond, ticks are held until it has caught up.
+        max_backlog: bytes of events that may wait for history; beyond, ticks are held until it has caught up.
         recall: the last tick of each graph as history has it, asked when the server knows none.
         on_lead: told True when leadership begins and False when it ends.
         on_tick: see `TickMaker`.
@@ -189,10 +188,10 @@ class Scheduler:
         self._measure_at = self._monotonic() + MEASURE_EVERY
         if abs(self._clock.measure()) > STEP_MS:
             self._sweep.hold_reaping()
-        waiting = self._store.backlog()
+        waiting = self._store.backlog_bytes()
         behind = waiting > self._max_backlog
         if behind and not self._behind:
-            log.error("history is too far behind; ticks are held until it has caught up", entries=waiting)
+            log.error("history is too far behind; ticks are held until it has caught up", mib=waiting >> 20)
         elif self._behind and not behind:
             log.info("history has caught up; held ticks are made now")
         self._behind = behind

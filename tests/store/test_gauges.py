@@ -28,6 +28,7 @@ def test_an_empty_server_has_nothing_to_show(stage: Stage) -> None:
         leases=nothing,
         retries=nothing,
         events=nothing,
+        events_bytes=0,
         backlog=0,
         pauses=0,
         paused_queues=frozenset(),

@@ -53,6 +53,7 @@ def scene(*workers: WorkerView, **more: Any) -> Scene:
         "suspended": False,
         "suspended_for_ms": None,
         "backlog": 0,
+        "backlog_bytes": 0,
     }
     return Scene(**(known | more))
 

@@ -49,6 +49,7 @@ SCENE = Scene(
     suspended=False,
     suspended_for_ms=None,
     backlog=3,
+    backlog_bytes=900,
 )
 FACTS = Facts(
     where="redis://db:6379/0",
@@ -174,8 +175,8 @@ WRONG: list[tuple[Facts, str, str, str]] = [
         "fail",
         "1 attempt whose worker is gone wait for a leader to take them back (run etl-1)",
     ),
-    (of_scene(backlog=6_000), "archive", "warn", "history is 6,000 entries behind"),
-    (of_scene(backlog=600_000), "archive", "fail", "history is 600,000 entries behind"),
+    (of_scene(backlog=6_000, backlog_bytes=5 << 20), "archive", "warn", "history is 6,000 entries behind (5.0 MiB)"),
+    (of_scene(backlog=9, backlog_bytes=65 << 20), "archive", "fail", "history is 9 entries behind (65.0 MiB)"),
     (replace(FACTS, history_trouble="it is damaged: page 3"), "history", "fail", "it is damaged: page 3 -> restore"),
     (replace(FACTS, disk_free=50 << 20), "disk", "fail", "50.0 MiB free of 250 GiB at /data -> make room: tm prune"),
     (replace(FACTS, disk_free=500 << 20), "disk", "warn", "500 MiB free of 250 GiB"),

@@ -509,9 +509,9 @@ def test_every_state_of_a_task_has_its_reason_whatever_is_known_of_it(state: Tas
         ),
         (
             clockwork(),
-            {"scene": scene(backlog=100_001)},
+            {"scene": scene(backlog=9, backlog_bytes=65 << 20)},
             "history_behind",
-            "makes no ticks: history is 100,001 entries behind, and ticks are held until it catches up",
+            "makes no ticks: history is 65.0 MiB behind, and ticks are held until it catches up",
         ),
     ],
 )

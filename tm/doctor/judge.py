@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tm.words import count
+from tm.store.looking import MAX_BACKLOG
+from tm.words import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 #: seconds clocks may differ before anybody notices, and before ticks are visibly late
 SKEW, TOO_MUCH_SKEW = 1.0, 30.0
-#: entries of events that history is behind: within a second of work, and beyond what is normal after any outage
-BEHIND, FAR_BEHIND = 5_000, 500_000
+#: bytes of events that history may be behind: a second or so of work as fast as it gets
+BEHIND = 4 << 20
 #: months after which countries may have changed their clocks without us
 OLD_ZONES = 18
 #: seconds a lapsed lease may lie before somebody should have picked it up
@@ -118,9 +119,9 @@ def _persistence(health: Health) -> Iterator[Check]:
 
 
 def _memory(health: Health) -> Check:
-    used = f"{_size(health.memory)} in use"
+    used = f"{size(health.memory)} in use"
     if health.memory_limit:
-        used += f" of {_size(health.memory_limit)}"
+        used += f" of {size(health.memory_limit)}"
     if health.policy not in {"noeviction", "unknown"}:
         said = f"{used}; when it is full the server forgets what it likes ({health.policy})"
         hint = "set maxmemory-policy noeviction, or runs vanish"
@@ -186,10 +187,11 @@ def _life(facts: Facts, scene: Scene) -> Iterator[Check]:
         yield _ok("queues", f"each of {_some(sorted(facts.queues))} has a living worker")
     yield from _versions(facts, scene)
     yield _leases(scene)
-    behind = f"history is {count(scene.backlog, 'entry', 'entries')} behind"
-    if scene.backlog > FAR_BEHIND:
-        yield _fail("archive", behind, "look at the history's disk and database, and at the leader's log")
-    elif scene.backlog > BEHIND:
+    behind = f"history is {count(scene.backlog, 'entry', 'entries')} behind ({size(scene.backlog_bytes)})"
+    if scene.backlog_bytes > MAX_BACKLOG:
+        what = "ticks are held; look at the history's disk and database, and at the leader's log"
+        yield _fail("archive", behind, what)
+    elif scene.backlog_bytes > BEHIND:
         yield _warn("archive", behind, "it catches up by itself, if the leader can write to the history")
     else:
         yield _ok("archive", behind)
@@ -231,12 +233,12 @@ def _history(facts: Facts) -> Check:
         return _fail("history", facts.history_trouble, "restore a backup: tm restore FILE; without one, move it away")
     if not facts.has_history:
         return _ok("history", f"none yet at {facts.history}; it begins with the first run")
-    size = "" if facts.history_size is None else f", {_size(facts.history_size)}, intact"
-    return _ok("history", f"{facts.history}{size}")
+    intact = "" if facts.history_size is None else f", {size(facts.history_size)}, intact"
+    return _ok("history", f"{facts.history}{intact}")
 
 
 def _disk(facts: Facts) -> Check:
-    free = f"{_size(facts.disk_free)} free of {_size(facts.disk_total)} at {facts.disk}"
+    free = f"{size(facts.disk_free)} free of {size(facts.disk_total)} at {facts.disk}"
     if facts.disk_free < TOO_LITTLE:
         return _fail("disk", free, "make room: tm prune --older-than 30d")
     if facts.disk_free < LITTLE and facts.disk_free < 0.1 * facts.disk_total:
@@ -276,16 +278,6 @@ def _count(number: int, word: str) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _size(count: int) -> str:
-    if count < 1024:
-        return f"{count} bytes"
-    size, units = count / 1024, ["KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size /= 1024
-        del units[0]
-    return f"{size:.0f} {units[0]}" if size >= 100 else f"{size:.1f} {units[0]}"
 
 
 def _span(seconds: float) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tm.clock import from_ms
 from tm.reasons.reason import Known, Reason, is_of_config
 from tm.states import RunState
-from tm.words import Words, count, quoted
+from tm.store.looking import MAX_BACKLOG
+from tm.words import Words, quoted, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from tm.runinfo import RunInfo
     from tm.store.records import Pause
-
-#: entries of events that wait for history; beyond, ticks are held (as in `tm_scheduler.scheduler`)
-MAX_BACKLOG = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +62,9 @@ def _of_clock(clock: Clockwork, known: Known) -> Reason:
     if about.get("leader", leader.token) != leader.token:
         text = f"is not on the clock: the leading scheduler, `{leader.who}`, has not loaded it"
         return _because("not_on_leader", text, "give its file to every `tm-scheduler`", leader=leader.who)
-    if scene.backlog > MAX_BACKLOG:
-        behind = count(scene.backlog, "entry", "entries")
-        text = f"makes no ticks: history is {behind} behind, and ticks are held until it catches up"
-        return _because("history_behind", text, backlog=scene.backlog)
+    if scene.backlog_bytes > MAX_BACKLOG:
+        text = f"makes no ticks: history is {size(scene.backlog_bytes)} behind, and ticks are held until it catches up"
+        return _because("history_behind", text, backlog=scene.backlog, backlog_bytes=scene.backlog_bytes)
     if clock.held is not None:
         return _held(clock, clock.held, words)
     if clock.next_tick is None:

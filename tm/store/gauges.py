@@ -33,6 +33,7 @@ class Gauges:
     leases: Depth  #: attempts that are claimed; for how long the first one that lapsed has not been declared lost
     retries: Depth  #: attempts that wait for their time; for how long the first could have been queued
     events: Depth  #: entries of the event stream that history has not got; each holds an event or several
+    events_bytes: int  #: of the server's memory that they take
     backlog: int  #: pieces of work that calls left for later ones
     pauses: int  #: of graphs, in force or not yet settled
     paused_queues: frozenset[str]  #: of which nothing is handed out
@@ -66,6 +67,7 @@ def read(store: Store, lease: float, *, now_ms: float | None = None) -> Gauges:
         second.zrange(key, 0, 0, withscores=True)
     second.xlen(keys.events)
     second.xrange(keys.events, count=1)
+    second.memory_usage(keys.events)
     second.llen(keys.backlog)
     second.hlen(keys.paused)
     second.llen(keys.outbox)
@@ -77,7 +79,7 @@ def read(store: Store, lease: float, *, now_ms: float | None = None) -> Gauges:
         second.zrange(keys.queued(queue), 0, (HEAD if len(queues) <= FEW else 1) - 1)
     for graph in graphs:
         second.zcard(keys.open(graph))
-    leases, lease_ends, retries, retry_due, events, oldest, *others = second.execute()
+    leases, lease_ends, retries, retry_due, events, oldest, events_bytes, *others = second.execute()
     backlog, pauses, alerts, log_chunks, paused, workers, *rest = others
     heads = [[job.decode() for job in head] for head in rest[1 : 2 * len(queues) : 2]]
     since = _since(store, heads)
@@ -90,6 +92,7 @@ def read(store: Store, lease: float, *, now_ms: float | None = None) -> Gauges:
         leases=Depth(leases, _age(lease_ends[0][1] if lease_ends else None, now_ms)),
         retries=Depth(retries, _age(retry_due[0][1] if retry_due else None, now_ms)),
         events=Depth(events, _age(int(oldest[0][0].partition(b"-")[0]) if oldest else None, now_ms)),
+        events_bytes=events_bytes or 0,
         backlog=backlog,
         pauses=pauses,
         paused_queues=frozenset(pauses_in_force(paused, int(now_ms))),

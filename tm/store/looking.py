@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tm.events import Event
     from tm.store.keys import Keys
 
+#: bytes of events that may wait for history; beyond, ticks are held until it has caught up
+MAX_BACKLOG = 64 << 20
 #: leases that are looked at, at most; more are counted, not named
 MOST_LEASES = 2000
 #: doorbells that are searched for one; among more it is taken for granted
@@ -118,6 +120,7 @@ class Scene:
     suspended: bool  #: `rq suspend` is in force
     suspended_for_ms: int | None  #: until it ends by itself
     backlog: int  #: entries of the event stream that history has not taken; each holds an event or several
+    backlog_bytes: int  #: of the server's memory that they take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +220,10 @@ class Looking:
         first.zrange(keys.leases, 0, MOST_LEASES - 1, withscores=True)
         first.zcard(keys.leases)
         first.pttl("rq:suspended")
-        first.xlen(keys.events)
         first.hgetall(keys.paused_queues)
-        (seconds, micros), leader, heard, names, attended, leases, running, pttl, backlog, paused = first.execute()
+        first.xlen(keys.events)
+        first.memory_usage(keys.events)
+        (seconds, micros), leader, heard, names, attended, leases, running, pttl, paused, *events = first.execute()
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         pauses = pauses_in_force(paused, now_ms)
         queues = sorted({*map(_text, {*names, *attended}), *pauses})
@@ -232,7 +236,8 @@ class Looking:
             running=int(running),
             suspended=pttl != -2,
             suspended_for_ms=pttl if pttl >= 0 else None,
-            backlog=int(backlog),
+            backlog=int(events[0]),
+            backlog_bytes=int(events[1] or 0),
         )
 
     def place(self, queue: str, job: str) -> Place:

@@ -338,6 +338,10 @@ class Store(Starting, Reading, Looking, Operating):
         """How many entries of the event stream history has not taken yet; each holds an event or several."""
         return int(self._redis.xlen(self.keys.events))
 
+    def backlog_bytes(self) -> int:
+        """The server's memory that they take, about; looked up in a moment, for it takes samples."""
+        return int(self._redis.memory_usage(self.keys.events) or 0)
+
     def ack(self, upto: str) -> None:
         """Forget events up to and with this entry, which may be named by any of its events: history has them."""
         milliseconds, sequence, _ = order_of(upto)

@@ -102,16 +102,16 @@ def test_f33_a_history_that_cannot_be_written_holds_nothing_up_and_catches_up(
 
 
 def test_f33_far_behind_history_holds_ticks_and_drops_none(own: Callable[..., Cluster], fault: Fault) -> None:
-    """The hard limit of 100,000 events, filled up by hand."""
+    """The hard limit of 64 MiB of events, filled up by hand."""
     cluster = own(files=(TICKING,)).up(workers=1, schedulers=1)
     cluster.tap.wait_for(lambda event: isinstance(event, RunCreated), "a tick")
     blocker = sqlite3.connect(cluster.history_file, isolation_level=None)
     blocker.execute("BEGIN EXCLUSIVE")
     pipeline = cluster.client.pipeline(transaction=False)
-    for _ in range(100_001):
-        pipeline.xadd(cluster.store.keys.events, {"d": b"filler"})
+    for _ in range(65):
+        pipeline.xadd(cluster.store.keys.events, {"d": b"filler" * (1 << 18)})
     pipeline.execute()
-    fault.mark("100,001 events wait")
+    fault.mark(f"{cluster.store.backlog_bytes() >> 20} MiB of events wait")
     wait_for(lambda: any(each.said("too far behind") for each in cluster.living("scheduler")), "ticks to be held", 20)
     held = cluster.store.cursors()["tick"]
     wait_for(lambda: cluster.store.server_ms() > held + 3000, "three seconds without a tick")
