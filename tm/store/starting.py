@@ -134,8 +134,7 @@ def exchange(client: Redis, calls: Iterable[bytes]) -> list[Answer]:
     answers: list[Answer] = []
     sent: deque[bytes] = deque()
     more = iter(calls)
-
-    broken = False
+    broken = refused = False
 
     def broke(_: Exception) -> None:
         nonlocal broken
@@ -144,12 +143,12 @@ def exchange(client: Redis, calls: Iterable[bytes]) -> list[Answer]:
 
     def go_on() -> bool:
         """Send what there is room for, and hear one answer; False when there is nothing left to hear."""
-        nonlocal broken
+        nonlocal broken, refused
         if broken:
             for call in sent:
                 line.send_packed_command((call,))
             broken = False
-        while len(sent) < AHEAD and not (answers and answers[-1].error) and (new := next(more, b"")):
+        while len(sent) < AHEAD and not refused and (new := next(more, b"")):
             sent.append(new)
             line.send_packed_command((new,))
         if not sent:
@@ -158,6 +157,7 @@ def exchange(client: Redis, calls: Iterable[bytes]) -> list[Answer]:
             answers.append(Answer(line.read_response()))
         except redis.exceptions.ResponseError as error:
             answers.append(Answer(error=error, call=sent[0]))
+            refused = True
         sent.popleft()
         return True
 
