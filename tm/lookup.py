@@ -111,12 +111,13 @@ class Lookup:
         trigger: str | None = None,
     ) -> list[RunInfo]:
         """The newest runs first, without tasks, params and config; `since` and `until` bound their creation."""
-        ended = self._just_ended(graph, limit)  # first: what is filed between the two looks is in one of them at least
+        # first: what is filed, or ends, between the looks is in one of them at least
+        unfiled = self._unfiled(graph, state, limit)
         rows = self._history.runs(graph, state, limit, since, until, trigger) if self._history else []
         found = {row.id: runinfo.from_row(row) for row in rows}
         if self._store is not None:
             with reaching(self._where):
-                fresh = {*ended, *self._store.newest_open(graph, limit), *(row.id for row in rows if row.open)}
+                fresh = {*unfiled, *self._store.newest_open(graph, limit), *(row.id for row in rows if row.open)}
                 views = [self._store.run(run) for run in sorted(fresh)]
             found |= {view.id: runinfo.from_view(view) for view in views if view is not None}
         listed = [
@@ -129,20 +130,18 @@ class Lookup:
         ]
         return sorted(listed, key=lambda run: (run.created_at, run.id), reverse=True)[:limit]
 
-    def _just_ended(self, graph: str | None, limit: int) -> list[str]:
-        """Runs that are no longer open, and of which history may not have been told yet."""
+    def _unfiled(self, graph: str | None, state: RunState | None, limit: int) -> list[str]:
+        """The newest runs of which history may not have been told yet: those that may be in this state by now."""
         if self._store is None or limit <= 0:
             return []
+        found: dict[str, RunState] = {}
         with reaching(self._where):
-            events = self._store.events(count=MOST_UNFILED)
-        ended = [
-            event.run
-            for _, event in events
-            if isinstance(event, RunCreated | RunEnded)
-            and event.state in FINAL_RUN_STATES
-            and graph in {None, event.graph}
-        ]
-        return ended[-limit:]
+            for event in self._store.newest_events(MOST_UNFILED):
+                if isinstance(event, RunCreated | RunEnded) and graph in {None, event.graph}:
+                    found[event.run] = event.state
+            ended = [run for run, seen in found.items() if seen in FINAL_RUN_STATES and state in {None, seen}]
+            going_on = [run for run, seen in found.items() if seen not in FINAL_RUN_STATES]
+            return self._store.newest(ended, limit) + self._store.newest(going_on, limit)
 
     def graphs(self, *, recent: int = 10) -> list[GraphInfo]:
         """Every graph that a scheduler has announced or that ever ran, by name."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tests.workers import Site
 
 RUNS = 1500
+#: tiny tasks that take a worker a second or more
+DEEP = 20_000
 
 
 def test_of_many_tiny_attempts_only_the_one_that_dies_is_repeated_and_a_slow_one_holds_up_nobody(site: Site) -> None:
@@ -57,18 +59,19 @@ def test_a_drain_in_the_middle_of_a_deep_queue_leaves_no_trace_of_what_had_not_b
         graph = Graph("tiny"); graph.add_edges([tiny])
     """)
     plan = site.graphs["tiny"].plan
-    runs = [NewRun(id=ids.manual_run_id("tiny"), params=codec.encode({"n": n})) for n in range(RUNS)]
+    runs = [NewRun(id=ids.manual_run_id("tiny"), params=codec.encode({"n": n})) for n in range(DEEP)]
     assert all(site.store.start(plan, runs))
     first = site.worker("--processes", "2")
-    wait_for(lambda: len(site.store.open_runs("tiny")) < RUNS - 200, "the worker to be in the middle of it")
+    wait_for(lambda: site.store.open_count("tiny") < DEEP - 200, "the worker to be in the middle of it")
     first.process.terminate()
     assert first.end() == 0
+    assert site.store.open_count("tiny") > DEEP // 2, "it was heard at once, not when the queue was empty"
     site.worker("--processes", "2")
     wait_for(lambda: not site.store.open_runs("tiny"), "the next worker to end them", 60)
     events = [event for _, event in site.store.events(count=100_000) if isinstance(event, AttemptEnded)]
     assert {event.outcome for event in events} == {"success"}
     assert {event.attempt for event in events} == {1}
-    assert len(events) == RUNS
+    assert len(events) == DEEP
 
 
 WIDE = 6000

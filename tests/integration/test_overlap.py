@@ -12,6 +12,7 @@ from tm import codec
 from tm.states import Outcome
 from tm.store.records import Ask, NewRun, Report
 from tm.store.store import Store
+from tm_worker import exchange
 from tm_worker.exchange import MANY, Exchange
 from tm_worker.executors import Action, Ended, Run
 from tm_worker.service import connect
@@ -129,6 +130,41 @@ def test_what_an_answer_led_to_is_done_when_the_next_call_fails(desk: Desk, monk
     assert desk.log == [f"send {MANY}", "hear", "prepare", f"send {MANY}", f"send {MANY}", "run", "run", "hear"]
     assert desk.exchange.quiet
     assert desk.exchange.done == 2 * MANY
+
+
+def test_a_turn_ends_though_there_is_more_to_say_and_the_next_one_goes_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "LONGEST_TURN", 0.0)
+    desk.two_lots()
+    desk.exchange.turn(time.monotonic())
+    assert desk.log == [f"send {MANY}", "run", "run"], "nothing is sent behind, and what was given is handed out"
+    desk.hear()
+    now = time.monotonic()
+    assert desk.exchange.next_time(now) == now, "nobody waits before the next turn"
+    desk.exchange.turn(now)
+    assert desk.exchange.quiet
+    assert desk.exchange.done == 2 * MANY
+
+
+def test_an_error_of_our_own_while_an_answer_is_owed_does_not_shift_the_answers(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = desk.two_lots()
+
+    def stumble() -> None:
+        raise ValueError("a stream was closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.exchange, "_hear", stumble)
+        desk.exchange.turn(time.monotonic())
+    wire: Any = desk.store.client
+    assert wire.owed == 0
+    desk.hear()
+    desk.exchange.turn(time.monotonic())
+    assert desk.exchange.quiet
+    assert desk.exchange.done == 2 * MANY
+    assert all(desk.store.result(each.run) == codec.encode("good") for each in claims)
 
 
 @pytest.mark.parametrize("heard", [0, 1, 2])

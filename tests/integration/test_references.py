@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -12,8 +13,9 @@ from tm import Graph, task
 from tm.client import Client
 from tm.errors import NotFoundError
 from tm.lookup import Lookup
-from tm.states import Outcome
-from tm.store.records import Ask, Report
+from tm.states import Outcome, RunState
+from tm.store import packing
+from tm.store.records import Ask, NewRun, Report
 
 if TYPE_CHECKING:
     from tm.store.store import Store
@@ -100,3 +102,24 @@ def test_a_run_that_has_just_ended_is_found_before_history_knows_of_it(client: C
     assert client.lookup.runs("another") == []
     if outcome is Outcome.FAILED:
         assert client.run("etl@failed").id == "etl-20261124T040500Z"
+
+
+def test_of_runs_that_have_just_ended_the_last_is_the_one_created_last(client: Client) -> None:
+    """Whatever the order in which they end, and how much the server has to tell history before."""
+    store = client.store
+    store.announce("w", ["etl"], {}, 60_000)
+    plan = store.plan(packing.text(store.client.hget(store.keys.run("etl-20261124T040500Z"), "plan")))
+    assert plan is not None
+    for _ in range(150):
+        store.client.xadd(store.keys.events, {"d": b"\x80"})
+    for run in ("old", "new"):
+        assert store.start_one(plan, NewRun(run))
+        time.sleep(0.002)
+    ask = Ask(worker="w", lease_ms=30_000, token="ask", queues=("default",), count=3)
+    claims = {claim.run: claim for claim in store.take(ask).claims}
+    for run, outcome in (("new", Outcome.FAILED), ("old", Outcome.SUCCESS)):
+        store.finish(ask, [Report(claims[run].job, claims[run].token, outcome, b"\xc0", ms=1)])
+    assert client.run("etl@last").id == "new"
+    assert client.run("etl@failed").id == "new"
+    assert [run.id for run in client.lookup.runs("etl", limit=1)] == ["new"]
+    assert [run.id for run in client.lookup.runs("etl", state=RunState.SUCCESS)] == ["old"]

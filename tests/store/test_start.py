@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis.exceptions
@@ -139,6 +139,25 @@ def test_a_connection_that_breaks_on_the_way_costs_no_run(stage: Stage) -> None:
     assert len(created) == 2000
     assert created.count(False) <= 2 * (AHEAD + 1) * RUNS_PER_CALL  # heard by the server, and asked for again
     assert len(stage.queued()) == len(stage.bells()) == 2000
+
+
+def test_the_connection_is_not_tried_while_answers_are_owed(stage: Stage) -> None:
+    path = stage.client.connection_pool.connection_kwargs["path"]
+    client: Any = connect(Settings(url=f"unix://{path}"))
+
+    def runs() -> Iterator[NewRun]:
+        for number in range(1000):
+            for line in client.connection_pool._in_use_connections:
+                line.next_health_check = 0.001  # as after a long pause
+            yield NewRun(id=f"x{number}")
+
+    shape = plan(SINGLE)
+    store = Store(client)
+    store.define(shape)
+    stage.client.config_resetstat()
+    assert store.start(shape, runs()) == [True] * 1000
+    assert stage.client.info("commandstats").get("cmdstat_ping", {"calls": 0})["calls"] <= 1
+    client.close()
 
 
 def test_no_more_runs_are_asked_for_after_an_error(stage: Stage) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tm.ids import split_job_id
-from tm.store.looking import HEAD, pauses_in_force, read_record
+from tm.store.looking import HEAD, SAMPLES, pauses_in_force, read_record
 
 if TYPE_CHECKING:
     from tm.store.store import Store
@@ -67,7 +67,7 @@ def read(store: Store, lease: float, *, now_ms: float | None = None) -> Gauges:
         second.zrange(key, 0, 0, withscores=True)
     second.xlen(keys.events)
     second.xrange(keys.events, count=1)
-    second.memory_usage(keys.events)
+    second.memory_usage(keys.events, samples=SAMPLES)
     second.llen(keys.backlog)
     second.hlen(keys.paused)
     second.llen(keys.outbox)

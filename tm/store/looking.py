@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: bytes of events that may wait for history; beyond, ticks are held until it has caught up
 MAX_BACKLOG = 64 << 20
+#: nodes of the stream that are measured, all there are up to the limit; few would be taken from its beginning only
+SAMPLES = 20_000
 #: leases that are looked at, at most; more are counted, not named
 MOST_LEASES = 2000
 #: doorbells that are searched for one; among more it is taken for granted
@@ -222,7 +224,7 @@ class Looking:
         first.pttl("rq:suspended")
         first.hgetall(keys.paused_queues)
         first.xlen(keys.events)
-        first.memory_usage(keys.events)
+        first.memory_usage(keys.events, samples=SAMPLES)
         (seconds, micros), leader, heard, names, attended, leases, running, pttl, paused, *events = first.execute()
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         pauses = pauses_in_force(paused, now_ms)

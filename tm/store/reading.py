@@ -91,6 +91,16 @@ class Reading:
         found = [(at, packing.text(run)) for runs in pipeline.execute() for run, at in runs]
         return [run for _, run in sorted(found)[-most:]]
 
+    def newest(self, runs: Sequence[str], most: int) -> list[str]:
+        """Those of these runs that were created last, at most so many; the last comes last."""
+        if len(runs) <= most:
+            return [*runs]
+        pipeline = self._redis.pipeline(transaction=False)
+        for run in runs:
+            pipeline.hget(self.keys.run(run), "created")
+        created = [0 if at is None else int(at) for at in pipeline.execute()]
+        return [run for _, run in sorted(zip(created, runs, strict=True))[-most:]]
+
     def open_count(self, graph: str) -> int:
         """How many runs of a graph are open."""
         return int(self._redis.zcard(self.keys.open(graph)))

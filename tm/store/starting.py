@@ -145,12 +145,13 @@ def exchange(client: Redis, calls: Iterable[bytes]) -> list[Answer]:
         """Send what there is room for, and hear one answer; False when there is nothing left to hear."""
         nonlocal broken, refused
         if broken:
-            for call in sent:
-                line.send_packed_command((call,))
+            for place, call in enumerate(sent):
+                line.send_packed_command((call,), check_health=place == 0)
             broken = False
         while len(sent) < AHEAD and not refused and (new := next(more, b"")):
             sent.append(new)
-            line.send_packed_command((new,))
+            # not while answers are owed: the first of them would be taken for that to the PING
+            line.send_packed_command((new,), check_health=len(sent) == 1)
         if not sent:
             return False
         try:

@@ -17,7 +17,7 @@ from tm.store import events as event_codec
 from tm.store import packing
 from tm.store.functions import Library, default_library
 from tm.store.keys import Keys
-from tm.store.looking import Looking
+from tm.store.looking import SAMPLES, Looking
 from tm.store.operating import Operating
 from tm.store.reading import Reading
 from tm.store.records import (
@@ -334,13 +334,18 @@ class Store(Starting, Reading, Looking, Operating):
         reply = self._redis.xread({self.keys.events: entry_of(after)}, count=count, block=block_ms)
         return event_codec.read(event_codec.stream_entries(reply))
 
+    def newest_events(self, count: int) -> list[Event]:
+        """All events of the `count` entries that were written last and history may not have yet, oldest first."""
+        entries = self._redis.xrevrange(self.keys.events, count=count)
+        return [event for _, event in event_codec.read(reversed(entries))]
+
     def backlog(self) -> int:
         """How many entries of the event stream history has not taken yet; each holds an event or several."""
         return int(self._redis.xlen(self.keys.events))
 
     def backlog_bytes(self) -> int:
-        """The server's memory that they take, about; looked up in a moment, for it takes samples."""
-        return int(self._redis.memory_usage(self.keys.events) or 0)
+        """The server's memory that they take."""
+        return int(self._redis.memory_usage(self.keys.events, samples=SAMPLES) or 0)
 
     def ack(self, upto: str) -> None:
         """Forget events up to and with this entry, which may be named by any of its events: history has them."""

@@ -42,6 +42,8 @@ log = get_logger("worker")
 ENOUGH = 32
 #: reports the server takes long enough for to hear executors meanwhile, and seconds for one, of which it needs more
 MANY, WHILE = 8, 15e-6
+#: seconds after which signals, heartbeats and time-outs get their turn, however much there is to be said
+LONGEST_TURN = 0.2
 #: seconds between two looks while RQ is suspended, and while a queue of ours is paused
 SUSPENDED_PAUSE = 1.0
 #: seconds to rest after there was only work of graphs we have not loaded
@@ -99,6 +101,7 @@ class Exchange:
         self._bell = ""
         self._rest_until, self._rest = 0.0, FIRST_REST
         self._trickle = Trickle()
+        self._over_at = 0.0  # when the turn has been long enough
         self._look_at: float | None = None  # whether queues are paused still
         self._retries: list[float] = []
         self._server_ahead = 0.0  # ms of the server's clock at 0 of ours
@@ -143,6 +146,8 @@ class Exchange:
         """When `turn` has something to do by itself."""
         if self.outage.retry_at is not None:
             return self.outage.retry_at
+        if self.registered and self._has_something_to_say(now):
+            return now  # the last turn was long enough
         times = [self._retries[0]] if self._retries else []
         if now < self._rest_until and self._supervisor.room > 0:
             times.append(self._rest_until)
@@ -202,8 +207,11 @@ class Exchange:
         if self._bell and self._supervisor.draining:  # it rang in the very moment in which we were told to end
             bell, self._bell = self._bell, ""
             self.hand_back(bell, now)
-        asked = False
+        asked, self._over_at = False, now + LONGEST_TURN
         while self._has_something_to_say(now) and self.outage.may_try(now):
+            if asked and now >= self._over_at and not self._open:
+                self.catch_up()
+                break
             if asked and not self._open and self._supervisor.ended:
                 self._prepare()
             if not self._ask(now):
@@ -247,6 +255,8 @@ class Exchange:
             self._while_it_works(question)
             verdicts, grant = question.read()  # type: ignore[misc]  # it was sent
         except (*AWAY, TypeError, ValueError, AttributeError) as error:
+            if not isinstance(error, AWAY):  # our own: the answer is owed, and would be taken for that to the next
+                self._forget_answers()
             self.catch_up()
             if question.batch and is_refusal(error) and self._server_takes_others(question.ask):
                 del self._open[0]
@@ -254,7 +264,7 @@ class Exchange:
                 return True
             if not isinstance(error, AWAY):
                 raise
-            self._break_off()
+            self._forget_answers()
             self.outage.failed(error, now)
             self.spool()
             return False
@@ -273,7 +283,8 @@ class Exchange:
     def _while_it_works(self, question: Question) -> None:
         """A question is on its way: do what the last answer led to, and keep the next one ready."""
         self.catch_up()
-        if len(question.batch) < MANY:
+        if len(question.batch) < MANY or question.ask.again or time.monotonic() >= self._over_at:
+            # behind a repetition nothing is asked: the server remembers what it gave for two questions, not for three
             return
         time.sleep(len(question.batch) * WHILE)  # or each report would wake us up
         self._hear()
@@ -288,8 +299,8 @@ class Exchange:
         with contextlib.suppress(*AWAY, TypeError, ValueError, AttributeError):  # it comes to light when it is its turn
             behind.send(self._store)
 
-    def _break_off(self) -> None:
-        """The server is away: all that was asked has to be asked again."""
+    def _forget_answers(self) -> None:
+        """What is owed will not be heard: all that was asked has to be asked again."""
         wire: Any = self._store.client
         wire.forget()
         for each in self._open:

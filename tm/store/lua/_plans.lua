@@ -8,6 +8,7 @@ local plans, plan_count = {}, 0
 local MOST_READ = 1500 -- pieces of 0.3 KB, until those that were not used meanwhile are forgotten
 local WHOLE = 4 -- pieces of a task that has little in common with others, or of which all is kept
 local SMALL = 100 -- tasks of a graph for each of which all is kept that makes the next use quicker
+local FEW = 32 -- parents
 local pieces_read = 0
 
 -- A set of the kinds of events that callbacks want to be told, from packed names; nil for none.
@@ -104,6 +105,18 @@ local function node_of(plan, index)
     node = plan.older[index] or read_node(plan, index)
     plan.nodes[index], pieces_read = node, pieces_read + 1
     return node
+end
+
+-- The names of some of these nodes. Of many nothing else is read, and nothing is kept.
+local function names_of(plan, indices, first, last)
+    local names = {}
+    if last - first < FEW then
+        for k = first, last do names[k - first + 1] = node_of(plan, indices[k]).name end
+        return names
+    end
+    local packed = redis.pcall('HMGET', plan.key, unpack(indices, first, last))
+    for k = 1, last - first + 1 do names[k] = packed[k] and string.sub(packed[k], name_within(packed[k])) or '' end
+    return names
 end
 
 settle_plans = function(c)
