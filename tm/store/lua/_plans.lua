@@ -107,13 +107,9 @@ local function node_of(plan, index)
     return node
 end
 
--- The names of some of these nodes. Of many nothing else is read, and nothing is kept.
+-- The names of some of these nodes, of which nothing else is read and nothing kept: the way for many (`FEW`).
 local function names_of(plan, indices, first, last)
     local names = {}
-    if last - first < FEW then
-        for k = first, last do names[k - first + 1] = node_of(plan, indices[k]).name end
-        return names
-    end
     local packed = redis.pcall('HMGET', plan.key, unpack(indices, first, last))
     for k = 1, last - first + 1 do names[k] = packed[k] and string.sub(packed[k], name_within(packed[k])) or '' end
     return names

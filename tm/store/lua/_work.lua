@@ -7,9 +7,9 @@ local function values_of(c, run, plan, node)
     for first = 1, #parents, UNPACKABLE do
         local last = math.min(first + UNPACKABLE - 1, #parents)
         local values = redis.pcall('HMGET', out_key(c, run), unpack(parents, first, last))
-        local names = names_of(plan, parents, first, last)
+        local names = last - first > FEW and names_of(plan, parents, first, last)
         for k = 1, last - first + 1 do
-            local name, value = names[k], values[k]
+            local name, value = names and names[k] or node_of(plan, parents[first + k - 1]).name, values[k]
             if not value then return nil, name end
             inputs[#inputs + 1] = name
             inputs[#inputs + 1] = value
