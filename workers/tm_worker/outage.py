@@ -33,6 +33,7 @@ class Outage:
         self.retry_at: float | None = None  #: by the monotonic clock; None while the server answers
         self.recovered = 0  #: times the server came back
         self._delay = FIRST_DELAY
+        self._refused = False  # the password, and we have said so
 
     def may_try(self, now: float) -> bool:
         """Whether it is time for a call."""
@@ -40,7 +41,10 @@ class Outage:
 
     def failed(self, error: Exception, now: float) -> None:
         """A call failed; the next try is some time from now, at random so that workers do not come in step."""
-        if self.retry_at is None:
+        refused = isinstance(error, redis.exceptions.AuthenticationError)
+        # a connection that is cut comes first at times, and only the next try tells that somebody has to do something
+        if self.retry_at is None or (refused and not self._refused):
+            self._refused = refused
             self._warn("server away, trying again until it is back", server=self.where, reason=in_words(error))
         self.retry_at = now + self._delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         self._delay = min(self._delay * 2, LONGEST_DELAY)
