@@ -97,7 +97,7 @@ def test_a_failed_run_is_told_with_its_culprit_signed_once(schedulers: Scheduler
         {"type": "ValueError", "message": "no"},
     )
     assert all(verified(headers, raw, KEY) for headers, raw in receiver.got)
-    wait_for(lambda: schedulers.store.backlog() == 0, "history to have the events, for they are collected")
+    wait_for(lambda: schedulers.store.scene().backlog == 0, "history to have the events, for they are collected")
     assert len(receiver.got) == 1
 
 
@@ -111,7 +111,7 @@ def test_what_one_call_makes_fail_is_told_in_messages_of_their_own(schedulers: S
     assert [(body["type"], body["run"]) for body in bodies] == [("run.failed", run) for run in runs]
     assert len({body["id"] for body in bodies}) == len({headers["webhook-id"] for headers, _ in receiver.got}) == 3
     assert all(verified(headers, raw, KEY) for headers, raw in receiver.got)
-    wait_for(lambda: schedulers.store.backlog() == 0, "history to have the events, for they are collected")
+    wait_for(lambda: schedulers.store.scene().backlog == 0, "history to have the events, for they are collected")
     assert len(receiver.got) == 3
 
 
@@ -190,7 +190,7 @@ def test_a_receiver_that_never_answers_holds_up_neither_history_nor_the_end(
     fail(schedulers, "alarming-1")
     wait_for(lambda: receiver.got, "the try that hangs")
     fail(schedulers, "alarming-2")
-    wait_for(lambda: schedulers.store.backlog() == 0, "history to go on")
+    wait_for(lambda: schedulers.store.scene().backlog == 0, "history to go on")
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(15) == 0
     assert schedulers.store.client.llen(schedulers.store.keys.outbox) == 2

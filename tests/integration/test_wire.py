@@ -107,6 +107,18 @@ def test_answers_come_in_the_order_of_the_calls_whatever_is_called_in_between(se
     assert len(set(connections(server)) - before) == 2, "the second is for what is called in between"
 
 
+def test_the_connection_is_not_tried_while_answers_are_owed(server: Server) -> None:
+    wire: Any = connect(f"{server.url}?health_check_interval=30")
+    store = Store(wire)
+    store.announce("w", ["g"], {}, 60_000)
+    assert all(store.start(plan(SINGLE), [NewRun(id=f"r{n}") for n in range(3)]))
+    two = store.begin(ask("first", 2), ())
+    wire._line.next_health_check = 0.001  # as after a long pause
+    one = store.begin(ask("second", 2), ())
+    assert [len(read()[1].claims) for read in (two, one)] == [2, 1]
+    wire.close()
+
+
 def test_answers_that_are_given_up_are_not_taken_for_others(wire: Wire) -> None:
     store = Store(wire)
     store.announce("w", ["g"], {}, 60_000)

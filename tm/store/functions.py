@@ -87,12 +87,12 @@ class Library:
     def call(self, client: Redis, name: str, prefix: str, *args: Any) -> Any:
         """Call one function; one round trip, unless the server has lost its functions, which are then loaded again."""
         try:
-            return client.execute_command("FCALL", self._functions[name], 1, prefix, *args)
+            return client.execute_command(*self.command(name, prefix, *args))
         except redis.exceptions.ResponseError as error:
             if "unction not found" not in str(error):
                 raise
             self.load(client)
-            return client.execute_command("FCALL", self._functions[name], 1, prefix, *args)
+            return client.execute_command(*self.command(name, prefix, *args))
 
     def begin(self, client: Any, name: str, prefix: str, *args: Any) -> Callable[[], Any]:
         """Begin a call on a client that has `begin` and `answer`; returns what reads the answer, as `call` does."""
@@ -120,7 +120,7 @@ class Library:
 
     def queue(self, pipeline: Pipeline, name: str, prefix: str, *args: Any) -> None:
         """Add a call to a pipeline."""
-        pipeline.execute_command("FCALL", self._functions[name], 1, prefix, *args)
+        pipeline.execute_command(*self.command(name, prefix, *args))
 
 
 @functools.cache

@@ -100,7 +100,7 @@ class Store(Starting, Reading, Looking, Operating):
         """Make the functions known to the server, as every other call does when it misses them."""
         self._library.load(self.client)
 
-    # Starting -----------------------------------------------------------------------------------------------------
+    # Ticks --------------------------------------------------------------------------------------------------------
 
     def set_cursor_if_absent(self, graph: str, at_ms: int) -> int:
         """Where the ticks of a graph begin when it is seen for the first time; returns the cursor in force."""
@@ -339,12 +339,8 @@ class Store(Starting, Reading, Looking, Operating):
         entries = self._redis.xrevrange(self.keys.events, count=count)
         return [event for _, event in event_codec.read(reversed(entries))]
 
-    def backlog(self) -> int:
-        """How many entries of the event stream history has not taken yet; each holds an event or several."""
-        return int(self._redis.xlen(self.keys.events))
-
     def backlog_bytes(self) -> int:
-        """The server's memory that they take."""
+        """The server's memory that the events take which history has not got yet."""
         return int(self._redis.memory_usage(self.keys.events, samples=SAMPLES) or 0)
 
     def ack(self, upto: str) -> None:

@@ -75,7 +75,8 @@ class Wire(Direct):
             self.spare()
             self._line = self.connection_pool.get_connection()
         try:
-            self._line.send_packed_command(packed)
+            # not tried while answers are owed: the first of them would be taken for that to the PING
+            self._line.send_packed_command(packed, check_health=not self.owed)
         except BaseException:
             self._drop()
             raise
