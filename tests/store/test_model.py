@@ -28,7 +28,7 @@ from tm.retry import RetryPolicy
 from tm.states import TASK_TRANSITIONS, Outcome, RunState, TaskState
 from tm.step import Answer, Begun, Claimed, Due, Ended, Lapsed, Marked, PutBack, Run, Stopped, Wait, step
 from tm.store import Library, Store
-from tm.store.records import UNBEGUN, Ask, Beat, NewRun, Report, VerdictKind
+from tm.store.records import UNBEGUN, Ask, Beat, Grant, NewRun, Report, VerdictKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -75,9 +75,11 @@ class Model(RuleBasedStateMachine):
     client: redis.Redis
     library: Library
     played = 0  #: events, by all examples
+    ears = 0  #: names that were used, for the functions remember them
+    handed = 0  #: attempts that were handed over
 
-    @initialize(plan=plans())
-    def begin(self, plan: Plan) -> None:
+    @initialize(plan=plans(), waits=st.booleans())
+    def begin(self, plan: Plan, waits: bool) -> None:
         type(self).played -= 1  # the look after this one follows no event
         self.client.flushdb()
         self.now = 1_000_000
@@ -91,11 +93,35 @@ class Model(RuleBasedStateMachine):
         self.marked: set[int] = set()
         self.paused: set[str] = set()
         self.holders: dict[tuple[int, int], str] = {}
+        self.broken = False
+        self.listen()
         for name in ("a", "b"):
             self.store.announce(name, ["model"], {"host": "here"}, 10**9)
+        if waits:
+            self.take("b", 1, "")
         assert self.store.start(plan, [NewRun(id="run_1")]) == [True]
         assert self.store.start(plan, [NewRun(id="run_1")]) == [False]
         self.apply(Begun())
+
+    def listen(self) -> None:
+        """Worker `b` listens on a connection of its own, and has heard nothing there."""
+        type(self).ears += 1
+        self.ear, self.heard, self.wanted, self.asked = f"ear{type(self).ears}", 0, 0, ""
+        self.line: Any = self.client.pubsub()
+        self.line.subscribe(self.store.keys.hand(self.ear))
+        self.line.get_message(timeout=5)
+
+    def teardown(self) -> None:
+        if hasattr(self, "line"):
+            self.line.close()
+
+    def hear(self) -> list[Any]:
+        """What `b` was handed over since the last event."""
+        claims: list[Any] = []
+        self.client.ping()
+        while (message := self.line.get_message()) is not None:
+            claims += self.store.handed(message["data"])
+        return claims
 
     def apply(self, event: Any) -> int:
         before = {node: self.run.task_state(node) for node in range(len(self.plan.tasks))}
@@ -117,13 +143,18 @@ class Model(RuleBasedStateMachine):
             token=f"k{self.asks}",
             queues=("default", "slow"),
             count=count,
+            **({"ear": self.ear, "heard": self.heard} if worker == "b" else {}),
             **more,
         )
+
+    def answered(self, ask: Ask, grant: Grant) -> None:
+        if ask.ear:
+            self.wanted, self.asked = ask.count - len(grant.claims), ask.token
 
     def took(self, worker: str, claims: list[Any], at_most: int) -> None:
         assert len(claims) <= at_most
         for claim in claims:
-            node = next(i for i, task in enumerate(self.plan.tasks) if task.name == claim.task)
+            node, _ = self.place_of(claim)
             assert claim.job == job_id("run_1", node, claim.attempt)
             assert self.plan.tasks[node].queue not in self.paused, "its queue is paused"
             assert (node, claim.attempt) not in self.claims, "one attempt was claimed twice"
@@ -146,10 +177,11 @@ class Model(RuleBasedStateMachine):
         rings = {self.store.keys.rq_id(job) for job in self.store.waiting(heard)} if heard else set()
         ask = self.ask(worker, count, bell=bell)
         grant = self.store.take(ask)
+        self.answered(ask, grant)
         assert grant.paused == self.paused
         if heard in self.paused and bell in rings:
             assert self.client.lpos(self.store.keys.bell(heard), bell) == 0, "a doorbell was not handed back"
-        again = Ask(**{**{f: getattr(ask, f) for f in ask.__slots__}, "again": True, "count": 0})
+        again = Ask(**{**{f: getattr(ask, f) for f in ask.__slots__}, "again": True, "count": 0, "ear": ""})
         if grant.claims:
             repeated = self.store.take(again)
             key = lambda claim: claim.job  # noqa: E731
@@ -173,10 +205,11 @@ class Model(RuleBasedStateMachine):
         retry=st.booleans(),
         chance=st.sampled_from([0.0, 0.25, 0.999]),
         forged=st.sampled_from([False, False, False, True]),
+        worker=st.sampled_from(["a", "b"]),
         count=st.integers(0, 2),
     )
     def finish(
-        self, data: st.DataObject, outcome: Outcome, retry: bool, chance: float, forged: bool, count: int
+        self, data: st.DataObject, outcome: Outcome, retry: bool, chance: float, forged: bool, worker: str, count: int
     ) -> None:
         (node, attempt), token = data.draw(st.sampled_from(sorted(self.claims.items())))
         token = "forged" if forged else token
@@ -189,14 +222,16 @@ class Model(RuleBasedStateMachine):
             retry=retry,
             chance=chance,
         )
-        verdicts, grant = self.store.finish(self.ask("a", count), [report])
+        ask = self.ask(worker, count)
+        verdicts, grant = self.store.finish(ask, [report])
+        self.answered(ask, grant)
         answer = self.apply(Ended(node, attempt, token, outcome, retry, chance))
         assert verdicts[0].kind == VerdictKind(answer)
         if answer == Answer.ACCEPTED:
             del self.leases[node, attempt]
             if self.run.task_state(node) is TaskState.RETRYING:
                 assert verdicts[0].due_ms == self.retries[node, attempt + 1]
-        self.took("a", grant.claims, count)
+        self.took(worker, grant.claims, count)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), forged=st.sampled_from([False, False, False, True]), count=st.integers(0, 2))
@@ -211,6 +246,31 @@ class Model(RuleBasedStateMachine):
         if answer == Answer.ACCEPTED:
             del self.leases[node, attempt], self.claims[node, attempt]
         self.took("a", grant.claims, count)
+
+    @rule(chance=st.integers(0, 4))
+    def the_ear_is_cut_off(self, chance: int) -> None:
+        """What is handed over from here on until the next event is lost on the way."""
+        self.broken = not chance
+
+    def take_what_was_handed_over(self) -> None:
+        claims = self.hear()
+        assert len(claims) <= self.wanted, "more than was wanted"
+        if self.broken and self.asked and claims:
+            lost = self.store.take(
+                Ask(worker="b", lease_ms=LEASE, token=self.asked, queues=(), count=0, again=True)
+            ).claims
+            known = [claim for claim in lost if self.claims.get(self.place_of(claim)) != claim.token]
+            assert sorted(known, key=str) == sorted(claims, key=str), "what was lost on the way is not given again"
+            self.line.close()
+            self.listen()
+            self.broken = False
+        else:
+            self.heard, self.wanted = self.heard + len(claims), self.wanted - len(claims)
+        type(self).handed += len(claims)
+        self.took("b", claims, 200)
+
+    def place_of(self, claim: Any) -> tuple[int, int]:
+        return next(i for i, task in enumerate(self.plan.tasks) if task.name == claim.task), claim.attempt
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), forged=st.booleans())
@@ -242,6 +302,9 @@ class Model(RuleBasedStateMachine):
     def a_worker_is_known_to_be_dead(self, worker: str, chance: int) -> None:
         if chance:
             return
+        if worker == "b":  # and with it, its connection
+            self.line.close()
+            self.listen()
         held = sorted((due, key) for key, due in self.leases.items() if self.holders[key] == worker)
         assert self.store.lost([worker], limit=2) == len(held)
         for _, (node, attempt) in held:
@@ -340,8 +403,10 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def both_sides_agree(self) -> None:
         type(self).played += 1
+        self.take_what_was_handed_over()
         while self.client.llen(self.store.keys.backlog):
             self.store.promote(0)
+            self.take_what_was_handed_over()
         stored = self.client.hgetall(self.store.keys.run("run_1"))
         assert stored[b"state"].decode() == self.run.state
         for node in range(len(self.plan.tasks)):
@@ -383,7 +448,7 @@ class Model(RuleBasedStateMachine):
 
 def play(client: redis.Redis, library: Library, steps: int, phases: Collection[Phase] = tuple(Phase)) -> None:
     """Play so many events, at least: Hypothesis plays fewer for an example than it may."""
-    machine = type("BoundModel", (Model,), {"client": client, "library": library, "played": 0})
+    machine = type("BoundModel", (Model,), {"client": client, "library": library, "played": 0, "handed": 0})
     per_example = 40
     while machine.played < steps:
         run_state_machine_as_test(
@@ -396,6 +461,7 @@ def play(client: redis.Redis, library: Library, steps: int, phases: Collection[P
                 suppress_health_check=list(HealthCheck),
             ),
         )
+    assert machine.handed > steps / 400, f"only {machine.handed} were handed over"
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ _ALLOWED_WHEN_FULL = frozenset(
     },
 )
 #: what the functions share, in the order in which one builds on the other
-_SHARED = ("_base", "_plans", "_runs", "_callbacks", "_pauses", "_work", "_repair")
+_SHARED = ("_base", "_plans", "_runs", "_callbacks", "_pauses", "_work", "_handing", "_repair")
 #: those that only read
 _READING = frozenset({"look"})
 _NAMES = (*sorted(_ALLOWED_WHEN_FULL), *sorted(_READING), "define", "start", "tick", "retry", "trigger", "log")

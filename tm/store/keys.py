@@ -161,6 +161,10 @@ class Keys:
         """Channel: the final state is published here."""
         return f"{self.prefix}ended:{run}"
 
+    def hand(self, ear: str) -> str:
+        """Channel: a worker that listens here is handed work, as `Ask.ear` says."""
+        return f"{self.prefix}hand:{ear}"
+
     def bell(self, queue: str) -> str:
         """List: RQ's queue, whose entries are doorbells."""
         return f"rq:queue:{self.rq_queue(queue)}"

@@ -109,6 +109,8 @@ def ask(asked: Ask) -> list[Any]:
         asked.state,
         asked.count,
         asked.bell,
+        asked.ear,
+        asked.heard,
         len(asked.queues),
         *asked.queues,
     ]
@@ -138,6 +140,11 @@ def grant(reply: Sequence[Any]) -> Grant:
     if not paused:
         return Grant(given, suspended == 1, passed)
     return Grant(given, suspended == 1, passed, frozenset(map(text, paused[0])))
+
+
+def handed(packed: bytes) -> list[Claim]:
+    """What was handed over to a worker, as it came on its channel."""
+    return [_claim(*claim) for claim in msgpack.unpackb(packed, raw=True)]
 
 
 def _claim(

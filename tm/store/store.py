@@ -23,6 +23,7 @@ from tm.store.reading import Reading
 from tm.store.records import (
     Ask,
     Beat,
+    Claim,
     DrainOrder,
     DueTick,
     Grace,
@@ -185,13 +186,22 @@ class Store(Starting, Reading, Looking, Operating):
 
     def _granted(self, reply: Sequence[Any]) -> Grant:
         grant = packing.grant(reply)
-        for index, claim in enumerate(grant.claims):
+        self._name_callbacks(grant.claims)
+        return grant
+
+    def handed(self, message: bytes) -> list[Claim]:
+        """What a message on the channel of a worker hands over to it (see `Ask.ear`)."""
+        claims = packing.handed(message)
+        self._name_callbacks(claims)
+        return claims
+
+    def _name_callbacks(self, claims: list[Claim]) -> None:
+        for index, claim in enumerate(claims):
             if claim.task == CALLBACK:
                 told = msgpack.unpackb(claim.params, raw=True)
                 kind, run, of = (packing.text(told[name]) for name in (b"kind", b"run", b"task"))
                 name = f"!on_{kind}({of if told[b'scope'] == b'task' else ''})"
-                grant.claims[index] = replace(claim, run=run, task=name, timeout=self._callback_timeout)
-        return grant
+                claims[index] = replace(claim, run=run, task=name, timeout=self._callback_timeout)
 
     def beat(self, lease_ms: int, held: Sequence[tuple[str, str]]) -> list[Beat | Grace]:
         """Extend the leases of (job, token) pairs."""

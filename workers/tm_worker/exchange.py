@@ -19,6 +19,7 @@ from tm.logs import get_logger
 from tm.store.outages import is_refusal
 from tm.store.records import UNBEGUN, Ask, Claim, Grant, Verdict
 from tm_worker.executors import Action, Ended
+from tm_worker.hearing import Hearing
 from tm_worker.outage import AWAY, Outage
 from tm_worker.questions import Question, next_batch
 from tm_worker.refusal import Refused
@@ -79,6 +80,7 @@ class Exchange:
         register: Callable[[], None],
     ) -> None:
         self.outage = Outage(where)
+        self.hearing = Hearing(store, worker.name, int(lease * 1000))
         self.registered = False
         self.suspended = False
         self.paused: frozenset[str] = frozenset()  #: queues of ours of which nothing is handed out
@@ -180,6 +182,24 @@ class Exchange:
             self.hand_back(job, now)
         else:
             self._bell, self.hungry = job, True
+
+    def handed(self, messages: Sequence[bytes], now: float) -> None:
+        """The server has handed these over by itself."""
+        self.outage.answered(now)
+        self.catch_up()  # claims are carried out in the order in which they came
+        claims = self.hearing.claims(messages)
+        self._trickle.granted(claims, (), now, more=False)
+        self._carry_out(self._given(claims, now, full=False))
+
+    def listens(self, ear: str, now: float) -> None:
+        """The loop listens on a new connection; redis.exceptions.* when the server is away."""
+        lost = self.hearing.listen(ear, {job for job, _ in self.pairs()})
+        self._carry_out(self._given(lost, now, full=False))
+        self.hungry = True  # the next ask tells the server
+
+    def wants_no_more(self, now: float) -> None:
+        """The worker is about to end."""
+        self._try(self.hearing.no_more, now)
 
     def hand_back(self, job: str, now: float) -> None:
         """Let another worker have a doorbell that rang for nothing here."""
@@ -320,8 +340,11 @@ class Exchange:
             count=count,
             bell=self._bell,
             state=state if state != self._said else "",
+            ear=self.hearing.ear,
+            heard=self.hearing.heard,
         )
         self._bell = ""
+        self.hearing.named_by(ask)
         return Question(ask, batch)
 
     def _server_takes_others(self, ask: Ask) -> bool:
@@ -376,13 +399,15 @@ class Exchange:
                 self._rest = FIRST_REST if grant.passed >= PASSES else min(self._rest * 2, LONGEST_REST)
             else:
                 self._rest = FIRST_REST
-        if grant.claims:
-            self._server_ahead = grant.claims[-1].claimed_ms - now * 1000
-            for claim in grant.claims:
+        return self._given(grant.claims, now, full=0 < ask.count <= len(grant.claims))
+
+    def _given(self, claims: Sequence[Claim], now: float, *, full: bool) -> list[Action]:
+        if claims:
+            self._server_ahead = claims[-1].claimed_ms - now * 1000
+            for claim in claims:
                 if claim.version != self._versions.get(claim.graph):
                     self._warn_of_version(claim)
-        full = 0 < ask.count <= len(grant.claims)
-        actions = self._supervisor.granted(grant.claims, now, full=full)
+        actions = self._supervisor.granted(claims, now, full=full)
         self._notice(now)
         return actions
 

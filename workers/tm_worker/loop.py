@@ -11,7 +11,7 @@ import os
 import selectors
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tm.logs import get_logger
 from tm_worker import channel
@@ -20,6 +20,7 @@ from tm_worker.nursery import Born, Died
 from tm_worker.outage import AWAY
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
 
     from tm.monitor import Pulse
@@ -69,6 +70,7 @@ class Loop:
         self._give_up_at: float | None = None
         self._signalled = False
         self._heard: DrainOrder | None = None
+        self._bell_sock: socket.socket | None = None  # while it is watched; redis-py forgets it when it breaks
         self._channels: dict[int, channel.SupervisorEnd] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(nursery, selectors.EVENT_READ, self._on_nursery)
@@ -124,19 +126,22 @@ class Loop:
     # Waiting --------------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        """Arm the doorbell if there is room and nothing to do."""
+        """Listen to what is handed over, and arm the doorbell if there is room and nothing to do."""
         now = time.monotonic()
-        if self._bell.without != self._exchange.paused:
-            self._stop_listening()  # a queue was paused, or goes on
-        if self._bell.armed or self._exchange.outage.retry_at is not None or not self._exchange.may_sleep(now):
+        if self._exchange.outage.retry_at is not None or not self._exchange.registered:
             return
         try:
-            self._bell.arm(now, self._exchange.paused)
+            if not self._bell.ear:
+                self._bell.connect()
+                self._bell_sock = self._bell.sock
+                self._selector.register(self._bell_sock, selectors.EVENT_READ, self._on_bell)
+                self._exchange.listens(self._bell.ear, now)
+            if self._bell.armed and self._bell.without != self._exchange.paused:
+                self._attend(self._bell.disarm(), now)  # a queue was paused, or goes on
+            if not self._bell.armed and self._exchange.may_sleep(now):
+                self._bell.arm(now, self._exchange.paused)
         except AWAY as error:
-            self._bell.drop()
-            self._exchange.outage.failed(error, now)
-        else:
-            self._selector.register(self._bell.sock, selectors.EVENT_READ, self._on_bell)
+            self._lose_bell(error)
 
     def _wait(self) -> None:
         now = time.monotonic()
@@ -160,36 +165,37 @@ class Loop:
         if overdue is not None and time.monotonic() >= overdue:
             self._lose_bell(TimeoutError("no answer from the server"))
 
-    def _on_bell(self, sock: Any, _: int) -> None:
-        if not self._bell.armed:
-            return  # called off meanwhile
-        self._selector.unregister(sock)
+    def _on_bell(self, *_: object) -> None:
+        if not self._bell.ear:
+            return  # dropped meanwhile
         try:
-            job = self._bell.answer()
+            self._attend(self._bell.read(), time.monotonic())
         except AWAY as error:
-            self._bell.drop()
-            self._exchange.outage.failed(error, time.monotonic())
-            return
+            self._lose_bell(error)
+
+    def _attend(self, job: str | None, now: float) -> None:
+        if handed := self._bell.handed():
+            self._exchange.handed(handed, now)
         if job is not None:
-            self._exchange.rung(job, time.monotonic())
+            self._exchange.rung(job, now)
 
     def _stop_listening(self) -> None:
-        """Or we would pop what we are about to give back."""
-        if not self._bell.armed:
+        """Nothing more is to come; what comes nevertheless is given back, for the supervisor drains."""
+        if not self._bell.ear:
             return
-        self._selector.unregister(self._bell.sock)
+        now = time.monotonic()
         try:
-            job = self._bell.disarm()
+            self._exchange.wants_no_more(now)
+            self._attend(self._bell.disarm(), now)
         except AWAY as error:
-            self._bell.drop()
-            self._exchange.outage.failed(error, time.monotonic())
-            return
-        if job is not None:
-            self._exchange.hand_back(job, time.monotonic())
+            self._lose_bell(error)
 
     def _lose_bell(self, error: Exception) -> None:
-        self._selector.unregister(self._bell.sock)
+        if self._bell_sock is not None:
+            self._selector.unregister(self._bell_sock)
+            self._bell_sock = None
         self._bell.drop()
+        self._exchange.hearing.deaf()
         self._exchange.outage.failed(error, time.monotonic())
 
     def _on_wake(self, *_: object) -> None:
@@ -220,8 +226,8 @@ class Loop:
         said = "told to stop" if order.limit == 0 else "told to drain; running tasks may end"
         log.info(said, by=order.by, running=len(self._supervisor.held), **about)
         self._give_up_at = until
-        self._stop_listening()
         self._carry_out(self._supervisor.drain(now, order.limit))
+        self._stop_listening()
 
     def _on_signal(self, number: int) -> None:
         again = self._signalled or self.broken
@@ -236,8 +242,8 @@ class Loop:
         now = time.monotonic()
         # what the supervisor gives back has to be told to the server, if it is there
         self._give_up_at = now + limit + 2.0
-        self._stop_listening()
         self._carry_out(self._supervisor.drain(now, limit))
+        self._stop_listening()
 
     def _look_at_memory(self, now: float) -> None:
         limit = self._watch_memory.limit

@@ -205,7 +205,7 @@ def _supervise(
         held=exchange.pairs,
         wake=waker.wake,
     )
-    bell = Bell(client, queues, store.bell_keys(queues))
+    bell = Bell(client, store.keys, queues)
 
     def known() -> None:
         log.info("worker ready", worker=worker.name, queues=",".join(queues), processes=processes, graphs=len(graphs))

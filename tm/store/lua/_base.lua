@@ -195,10 +195,13 @@ local function write_opened(c)
 end
 
 local settle_plans, rq_time, label_of, first_call_of -- below
+local hand_over -- in _handing.lua
 local callback_plan, call_of_task, call_of_graph, callback_inputs, tell_of_callback -- in _callbacks.lua
 
 -- Write the batches. Also when the call has failed: what it had decided before stands.
 local function settle(c)
+    local good, trouble = pcall(hand_over, c)
+    if not good then c.trouble = trouble end
     write_events(c)
     ring_bells(c)
     local time
@@ -223,6 +226,7 @@ local function settle(c)
     write_opened(c)
     for key, batch in pairs(c.closed) do write(c, 'ZREM', key, batch) end
     settle_plans(c)
+    for k = 1, c.messages and #c.messages or 0, 2 do redis.call('PUBLISH', c.messages[k], c.messages[k + 1]) end
 end
 
 local spaces, space_count = {}, 0 -- prefix -> what is the same in all calls of a namespace

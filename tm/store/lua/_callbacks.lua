@@ -18,7 +18,7 @@ callback_plan = function(c, version)
     local of = spot < plan.n and node_of(plan, spot)
     local node = {
         index = 0, field = '0', first = '_0_1', name = of and of.name or '', called = CALLBACK, queue = CALLBACK_QUEUE, parents = {}, children = {},
-        kept = true, retries = 0, delay = 0, backoff = 0, longest = -1, jitter = 0, timeout = '-1',
+        graph = plan.graph, kept = true, retries = 0, delay = 0, backoff = 0, longest = -1, jitter = 0, timeout = '-1',
         wanted = of and plan.graph .. '/' .. of.name or plan.graph,
         label = (of and label_of(of) or plan.graph) .. ' callback',
     }

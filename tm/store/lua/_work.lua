@@ -41,6 +41,19 @@ local function fail_without_message(c, job, parent, ask, ordinal)
     fail(c, a, 'failed', cmsgpack.pack(why), false, false, 0, 0)
 end
 
+-- Whether the worker that asks has loaded a task.
+local function is_offered(c, ask, node)
+    local wanted = wanted_of(node)
+    local offered = ask.offers[wanted]
+    if offered == nil then
+        -- has it this task, or the graph and does not say which tasks of it?
+        local has = redis.pcall('SMISMEMBER', c.p .. 'offers:' .. ask.worker, wanted, node.graph, node.graph .. '/')
+        offered = has[1] == 1 or (has[2] == 1 and has[3] == 0)
+        ask.offers[wanted] = offered
+    end
+    return offered
+end
+
 -- Try to claim one attempt for ask.worker. Returns its reply; or nil, and whether the attempt was put back because
 -- this worker has not loaded its task. A doorbell for something that is not queued is simply dropped.
 local function claim(c, ask, job, ordinal)
@@ -55,15 +68,7 @@ local function claim(c, ask, job, ordinal)
         return nil, false
     end
     local node = node_of(plan, tonumber(index))
-    local wanted = wanted_of(node)
-    local offered = ask.offers[wanted]
-    if offered == nil then
-        -- has it this task, or the graph and does not say which tasks of it?
-        local has = redis.pcall('SMISMEMBER', c.p .. 'offers:' .. ask.worker, wanted, plan.graph, plan.graph .. '/')
-        offered = has[1] == 1 or (has[2] == 1 and has[3] == 0)
-        ask.offers[wanted] = offered
-    end
-    if not offered then
+    if not is_offered(c, ask, node) then
         -- to the end of the queue, and not before this call is over
         if not c.waiting[job] then add(c.queued, node.queue, c.stamp, job) end
         add(c.bells, node.queue, bell_of(c, job))
@@ -106,6 +111,13 @@ local function remember(c, ask, claims)
     end
 end
 
+-- What was handed over after an ask is given as its answer would be, had it been there by then.
+local function remember_handed(c, ear, claims)
+    local last = given_last[c.p .. ear.worker]
+    local jobs = last and (last[1] == ear.token and last[2] or last[3] == ear.token and last[4])
+    for k = 1, jobs and #claims or 0 do jobs[#jobs + 1] = claims[k][1] end
+end
+
 local function perhaps_given(c, ask)
     local last = given_last[c.p .. ask.worker]
     if not last then return redis.call('ZREVRANGE', c.p .. 'leases', 0, MOST_SEARCHED - 1) end
@@ -130,18 +142,21 @@ local function claimed_before(c, ask)
     return found
 end
 
--- ARGV of an ask, from position k: worker, lease ms, token, again, state, count, bell, number of queues, queues...
+-- ARGV of an ask, from position k: worker, lease ms, token, again, state, count, bell, ear, attempts that were heard there,
+-- number of queues, queues...
+-- ear: where the worker listens for what is handed over to it (_handing.lua); empty when it does not.
 -- Returns the ask and the position after it.
 local function read_ask(c, args, k)
     local ask = {
-        worker = args[k], deadline = string.format('%.0f', c.now + number(args[k + 1], 'lease', 1)), token = args[k + 2],
+        worker = args[k], lease = number(args[k + 1], 'lease', 1), token = args[k + 2],
         again = args[k + 3] == '1', state = args[k + 4], count = math.min(math.floor(number(args[k + 5], 'count', 0)), MOST_CLAIMS),
-        bell = args[k + 6], queues = {}, offers = {},
+        bell = args[k + 6], ear = args[k + 7], heard = number(args[k + 8], 'count of attempts heard', 0), queues = {}, offers = {},
     }
+    ask.deadline = string.format('%.0f', c.now + ask.lease)
     if ask.token == '' then error({ err = 'ERR an ask needs a token' }) end
-    local n = number(args[k + 7], 'number of queues', 0)
-    for j = 1, n do ask.queues[j] = args[k + 7 + j] end
-    return ask, k + 8 + n
+    local n = number(args[k + 9], 'number of queues', 0)
+    for j = 1, n do ask.queues[j] = args[k + 9 + j] end
+    return ask, k + 10 + n
 end
 
 -- Put a bell back at the head of its queue. Returns 1, or 0 when it was for nothing.
@@ -225,10 +240,19 @@ end
 
 local NONE = {}
 
+-- The queues that are paused, as queue -> true; nil when RQ is suspended.
+local function suspended_or_paused(c)
+    if redis.call('EXISTS', 'rq:suspended', paused_queues_key(c)) == 0 then return NONE end
+    if redis.call('EXISTS', 'rq:suspended') == 1 then return nil end
+    return paused_queues(c)
+end
+
+local attend, await -- in _handing.lua
+
 -- Hand out up to ask.count attempts, queues in strict order, each by age as far as it is not deep.
 -- Returns { suspended, passed, claims, the asked queues that are paused }; without the last when none is.
 local function grant(c, ask)
-    local claims, passed, popped = {}, 0, 0
+    local claims, passed, popped, ear = {}, 0, 0, attend(c, ask)
     local behind = is_deep(c, ask) -- then what waits to be queued comes after the newest was handed out, not before
     if not behind then go_on(c) end
     if ask.state ~= '' then
@@ -241,13 +265,13 @@ local function grant(c, ask)
         if #claims > 0 then return { 0, 0, claims } end
     end
     if ask.count == 0 and ask.bell == '' then return { 0, 0, claims } end
-    local paused, told = NONE, nil
-    if redis.call('EXISTS', 'rq:suspended', paused_queues_key(c)) > 0 then
-        if redis.call('EXISTS', 'rq:suspended') == 1 then
-            hand_back(c, ask.bell)
-            return { 1, 0, claims }
-        end
-        paused, told = paused_queues(c), {}
+    local paused, told = suspended_or_paused(c), nil
+    if not paused then
+        hand_back(c, ask.bell)
+        return { 1, 0, claims }
+    end
+    if paused ~= NONE then
+        told = {}
         for _, queue in ipairs(ask.queues) do
             if paused[queue] then told[#told + 1] = queue end
         end
@@ -280,5 +304,6 @@ local function grant(c, ask)
     end
     if behind and c.newest then go_on(c) end
     remember(c, ask, claims)
+    if ear and passed == 0 and popped < MOST_BELLS and #claims < ask.count then await(c, ear, ask, ask.count - #claims) end
     return { 0, passed, claims, told }
 end

@@ -27,6 +27,7 @@ return function(c, args)
     for queue in string.gmatch(redis.call('HGET', about, 'queues') or '', '[^,]+') do
         redis.call('HSET', c.p .. 'attended', queue, c.stamp)
     end
+    heard_of(c, args[1])
     local drain = redis.call('HMGET', about, 'drain', 'drain_ms')
     return { drain[1] or '', drain[2] or '' }
 end
