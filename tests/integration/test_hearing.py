@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis.exceptions
 
 from tests.store.stage import SINGLE, Stage, plan
 from tests.waiting import wait_for
@@ -14,6 +15,7 @@ from tm.store.store import Store
 from tm_worker.bell import Bell
 from tm_worker.exchange import Exchange
 from tm_worker.executors import Run, Spawn
+from tm_worker.hearing import Hearing
 from tm_worker.outage import AWAY
 from tm_worker.service import connect
 from tm_worker.supervisor import Supervisor
@@ -21,8 +23,6 @@ from tm_worker.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import redis
 
     from tests.servers import Server
     from tm_worker.executors import Action
@@ -81,13 +81,25 @@ class Stand:
         self.exchange.handed(self.bell.handed(), time.monotonic())
         return job
 
+    def end(self, run: str) -> None:
+        """The executor reports success."""
+        for number, executor in self.supervisor.executors.items():
+            for held in list(executor.queue):
+                if held.claim.run == run:
+                    frame = [held.claim.job, held.claim.token, True, b"\x01", b"", False, 100, False]
+                    self.carry_out(self.supervisor.reported(number, frame, time.monotonic()))
+
     def cut(self) -> None:
+        """The connection on which this worker listens breaks, and it notices."""
+        self.cut_by_server()
+        self.bell.drop()
+        self.exchange.hearing.deaf()
+
+    def cut_by_server(self) -> None:
         """The server closes the connection on which this worker listens."""
         [line] = [each for each in self.stage.client.client_list() if int(each["sub"])]
         self.stage.client.client_kill_filter(_id=line["id"])
         wait_for(lambda: not [each for each in self.stage.client.client_list() if int(each["sub"])], "it to be gone")
-        self.bell.drop()
-        self.exchange.hearing.deaf()
 
 
 @pytest.fixture
@@ -132,6 +144,71 @@ def test_what_was_lost_with_the_connection_is_asked_for(stand: Stand) -> None:
     assert stand.exchange.quiet
 
 
+def test_also_what_came_before_the_last_ask(stand: Stand) -> None:
+    stand.start("a")
+    for _ in range(3):
+        stand.exchange.hungry = True
+        stand.turn()
+    stand.cut()
+    for _ in range(3):  # nor does it matter what is asked while it is deaf
+        stand.exchange.hungry = True
+        stand.turn()
+    stand.listen()
+    assert stand.begun == ["a"]
+
+
+def test_what_others_of_the_same_name_were_given_is_left_alone(stand: Stand) -> None:
+    stand.start("a")
+    stand.cut()
+    stand.exchange.hearing = Hearing(stand.store, "w", 30_000)
+    stand.listen()
+    stand.exchange.hearing.deaf()
+    stand.listen()
+    assert stand.begun == []
+
+
+def test_what_came_right_before_the_end_of_the_connection_runs_once(stand: Stand) -> None:
+    stand.start("a")
+    stand.cut_by_server()
+    with pytest.raises(AWAY):
+        stand.bell.read()
+    stand.bell.drop()
+    stand.exchange.hearing.deaf()
+    stand.listen()
+    stand.end("a")
+    stand.turn()
+    stand.turn()
+    stand.start("b")
+    stand.hear()
+    assert stand.begun == ["a", "b"]
+
+
+def test_an_ask_that_is_repeated_brings_back_nothing_that_was_heard(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = stand.store.begin
+
+    def unanswered(*args: Any) -> Any:
+        begin(*args)()
+        return _lost
+
+    stand.exchange.hungry = True
+    with monkeypatch.context() as lossy:
+        lossy.setattr(stand.store, "begin", unanswered)
+        stand.turn()
+    assert stand.exchange.outage.retry_at is not None
+    stand.start("a")
+    stand.hear()
+    stand.end("a")  # its report waits, and the server takes it for running
+    wait_for(lambda: stand.turn() or stand.exchange.quiet, "the server to be asked again")
+    assert stand.begun == ["a"]
+    assert stand.stage.state("a") == "success"
+
+
+def _lost() -> Any:
+    raise redis.exceptions.TimeoutError
+
+
 def test_also_when_the_server_cannot_be_asked_at_once(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     stand.start("a")
     stand.cut()
@@ -162,6 +239,20 @@ def test_once_told_to_end_it_gives_back_what_comes_nevertheless(stand: Stand) ->
     assert sorted(stand.stage.bells()) == ["a_0_1", "b_0_1"]
     assert stand.supervisor.finished
     assert stand.stage.states("a") == stand.stage.states("b") == {"only": "queued"}
+
+
+def test_nothing_stays_unread_behind_a_pop_that_is_called_off(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    unblock = stand.bell._client.client_unblock
+
+    def slow(client_id: int) -> None:
+        unblock(client_id)
+        stand.start("a")
+        time.sleep(0.05)  # both arrive in one piece
+
+    monkeypatch.setattr(stand.bell._client, "client_unblock", slow)
+    assert stand.bell.disarm() is None
+    stand.exchange.handed(stand.bell.handed(), time.monotonic())
+    assert stand.begun == ["a"]
 
 
 def test_the_pop_can_be_called_off_while_it_goes_on_listening(stand: Stand) -> None:

@@ -6,17 +6,18 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from tests.store.stage import CHAIN, LEASE, SINGLE, Stage, fan, plan
 from tm import codec
 from tm.states import Outcome
+from tm.store import Store
 from tm.store.records import UNBEGUN, NewRun, Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import redis
-
+    from tests.servers import Server
     from tm.records import Plan
     from tm.store.records import Claim
 
@@ -214,6 +215,69 @@ def test_a_worker_of_two_queues_is_given_what_it_wants_and_no_more(stage: Stage,
     start(stage, "b")
     assert names(ear.hear()) == ["a"]
     assert stage.bells() == ["b_0_1"]
+
+
+@pytest.mark.parametrize("queues", [("hi", "lo"), ("lo", "hi")])
+@pytest.mark.parametrize("tasks", [("hi", "lo"), ("lo", "hi")])
+def test_queues_in_strict_order(stage: Stage, ear: Ear, queues: tuple[str, str], tasks: tuple[str, str]) -> None:
+    ear.ask(1, queues=queues)
+    stage.store.start(plan({name: [] for name in tasks}, queue={"hi": "hi", "lo": "lo"}), [NewRun(id="r")])
+    assert [claim.task for claim in ear.hear()] == [queues[0]]
+    assert len(stage.bells(queues[1])) == 1
+
+
+def test_also_of_workers_that_want_them_in_another_order(stage: Stage, ear: Ear, other: Ear) -> None:
+    ear.ask(1, queues=("hi", "lo"))
+    other.ask(1, queues=("lo", "hi"))
+    stage.store.start(plan({"lo": [], "hi": []}, queue={"hi": "hi", "lo": "lo"}), [NewRun(id="r")])
+    first, second = ear.hear(), other.hear()
+    assert "lo" not in [claim.task for claim in first]
+    assert "hi" not in [claim.task for claim in second]
+    assert len(first) + len(second) + len(stage.bells("hi")) + len(stage.bells("lo")) == 2
+
+
+def test_nothing_large(stage: Stage, ear: Ear) -> None:
+    """The server closes the connection of who is slow to read tens of megabytes."""
+    ear.ask(9)
+    stage.store.start(
+        plan(SINGLE), [NewRun(id="large", params=b"x" * 300_000), NewRun(id="small", params=b"x" * 200_000)]
+    )
+    assert names(ear.hear()) == ["small"]
+    assert stage.bells() == ["large_0_1"]
+    [large] = ear.ask(1)
+    stage.store.start(plan(CHAIN), [NewRun(id="chain")])
+    [first] = stage.take(1)
+    ear.ask(9)
+    stage.finish(first, value=b"x" * 300_000)
+    assert ear.hear() == []
+    assert stage.bells() == ["chain_1_1"]
+    assert large.params == b"x" * 300_000
+
+
+def test_not_too_much_at_once(stage: Stage, ear: Ear) -> None:
+    ear.ask(64)
+    shape = plan(SINGLE)
+    for first in range(0, 40, 4):
+        stage.store.start(shape, [NewRun(id=f"r{first + k}", params=b"x" * 250_000) for k in range(4)])
+    assert len(ear.hear()) + len(stage.bells()) == 40
+
+
+def test_who_may_not_publish_rings(stage: Stage, ear: Ear, server: Server) -> None:
+    stage.client.acl_setuser(
+        "clerk", enabled=True, passwords=["+clerk"], commands=["+@all"], keys=["*"], channels=["tm:*:ended:*"]
+    )
+    clerk = redis.Redis.from_url(server.url, username="clerk", password="clerk")
+    try:
+        ear.ask(5)
+        assert Store(clerk, library=stage.library).start(plan(SINGLE), [NewRun(id="a"), NewRun(id="b")]) == [True, True]
+        assert ear.hear() == []
+        assert stage.bells() == ["a_0_1", "b_0_1"]
+        assert stage.client.zcard(stage.keys.leases) == 0
+        assert sorted(stage.queued()) == ["a_0_1", "b_0_1"]
+        assert names(ear.ask(5)) == ["a", "b"]
+    finally:
+        clerk.close()
+        stage.client.acl_deluser("clerk")
 
 
 def test_nothing_of_a_paused_queue(stage: Stage, ear: Ear) -> None:

@@ -105,7 +105,7 @@ def ask(asked: Ask) -> list[Any]:
         asked.worker,
         asked.lease_ms,
         asked.token,
-        "1" if asked.again else "0",
+        "2" if asked.mine else "1" if asked.again else "0",
         asked.state,
         asked.count,
         asked.bell,

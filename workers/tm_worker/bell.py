@@ -102,14 +102,16 @@ class Bell:
             self._send("PING")
         while self._is_message(reply := self._connection.read_response(push_request=True)):
             self._handed.append(reply[2])
-        if not self.armed:
-            return None
-        self.armed = False
-        return None if reply is None else reply[1].decode("utf-8", "replace")
+        armed, self.armed = self.armed, False
+        job = reply[1].decode("utf-8", "replace") if armed and reply is not None else None
+        if self._connection.can_read(0):  # behind the answer, perhaps where no selector sees it
+            self.read()
+        return job
 
     def drop(self) -> None:
         """Close the connection."""
         self.armed, self.ear = False, ""
+        self._handed.clear()
         self._connection.disconnect()
 
     def _send(self, *command: object) -> None:

@@ -399,7 +399,9 @@ class Exchange:
                 self._rest = FIRST_REST if grant.passed >= PASSES else min(self._rest * 2, LONGEST_REST)
             else:
                 self._rest = FIRST_REST
-        return self._given(grant.claims, now, full=0 < ask.count <= len(grant.claims))
+        # what was handed over since may have been heard of before
+        claims = self.hearing.new(grant.claims) if ask.again else grant.claims
+        return self._given(claims, now, full=0 < ask.count <= len(grant.claims))
 
     def _given(self, claims: Sequence[Claim], now: float, *, full: bool) -> list[Action]:
         if claims:

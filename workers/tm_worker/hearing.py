@@ -6,6 +6,7 @@ tell what is still on its way. When that connection breaks, what was on its way 
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tm import ids
@@ -13,12 +14,15 @@ from tm.logs import get_logger
 from tm.store.records import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from tm.store.records import Claim
     from tm.store.store import Store
 
 log = get_logger("worker")
+
+#: asks, and attempts that may come twice, that are remembered
+_REMEMBERED = 4096
 
 
 class Hearing:
@@ -28,12 +32,14 @@ class Hearing:
         self.ear = ""  #: empty while we do not listen
         self.heard = 0  #: attempts that were handed over to it
         self._store, self._worker, self._lease_ms = store, worker, lease_ms
-        self._token = ""  # of the last ask that named an ear: what was handed over since has it as well
+        self._deafened = False  # and has not asked yet for what it has missed
+        self._asks: deque[str] = deque(maxlen=_REMEMBERED)  # tokens of asks that named an ear
+        self._known: dict[str, None] = {}  # tokens of attempts that may come in two ways, the latest last
 
     def named_by(self, ask: Ask) -> None:
         """An ask is about to tell the server of this ear."""
         if self.ear:
-            self._token = ask.token
+            self._asks.append(ask.token)
 
     def claims(self, messages: Sequence[bytes]) -> list[Claim]:
         """What these messages hand over."""
@@ -44,10 +50,20 @@ class Hearing:
             except (ValueError, TypeError, AttributeError, LookupError) as error:
                 log.warning("ignored a message that hands over no work; who has sent it?", reason=repr(error))
         self.heard += len(found)
-        return found
+        return self.new(found)
+
+    def new(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Those that have not come before: by a message, and by an ask that was repeated."""
+        new = [claim for claim in claims if claim.token not in self._known]
+        for claim in new:
+            self._known[claim.token] = None
+        while len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return new
 
     def deaf(self) -> None:
         """The connection is gone."""
+        self._deafened = self._deafened or bool(self.ear)
         self.ear, self.heard = "", 0
 
     def listen(self, ear: str, ours: Collection[str]) -> list[Claim]:
@@ -60,9 +76,11 @@ class Hearing:
         Errors are redis.exceptions.*, when the server is away: then call it again.
         """
         lost: list[Claim] = []
-        if self._token:
-            lost = [each for each in self._take(self._token, again=True) if each.job not in ours]
-        self.ear, self.heard, self._token = ear, 0, ""
+        if self._deafened:
+            asks = set(self._asks)  # another process may have had our name
+            found = self._take(ids.new_token(), mine=True)
+            lost = self.new(each for each in found if each.job not in ours and each.token.rpartition(".")[0] in asks)
+        self.ear, self.heard, self._deafened = ear, 0, False
         return lost
 
     def no_more(self) -> None:

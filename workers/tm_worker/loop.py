@@ -194,6 +194,7 @@ class Loop:
         if self._bell_sock is not None:
             self._selector.unregister(self._bell_sock)
             self._bell_sock = None
+        self._attend(None, time.monotonic())  # what came in before it broke
         self._bell.drop()
         self._exchange.hearing.deaf()
         self._exchange.outage.failed(error, time.monotonic())
@@ -284,6 +285,7 @@ class Loop:
                 self._supervisor.hung_up(number, now)
                 self._recall(number)
             self._supervisor.abandon(now)
+            self._stop_listening()
 
     def _recall(self, number: int) -> None:
         """Take back what an executor has not begun, and after that read all it has said: then it can say no more."""

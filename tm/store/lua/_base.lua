@@ -226,7 +226,6 @@ local function settle(c)
     write_opened(c)
     for key, batch in pairs(c.closed) do write(c, 'ZREM', key, batch) end
     settle_plans(c)
-    for k = 1, c.messages and #c.messages or 0, 2 do redis.call('PUBLISH', c.messages[k], c.messages[k + 1]) end
 end
 
 local spaces, space_count = {}, 0 -- prefix -> what is the same in all calls of a namespace
@@ -258,6 +257,7 @@ local function context(keys)
         gone = {}, -- keys of RQ jobs to delete
         leased = {}, released = {}, -- deadline, job...; jobs
         opened = {}, closed = {}, -- key of the open runs of a graph -> score, run... to add; runs to remove
+        created = {}, -- run that this call has made -> bytes of its params and config
         uses = {}, -- plan -> runs that need it from now on, less those that no longer do
     }
 end

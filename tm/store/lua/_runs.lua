@@ -106,10 +106,11 @@ local function save(c, run, fields)
     if #fields > 0 then redis.call('HSET', run_key(c, run), unpack(fields)) end -- at most 2 * ROOM and a few
 end
 
--- Queue an attempt that was claimed and has not begun, as if it had not been claimed: at the head, and as old as it is.
-local function put_back(c, a)
+-- Queue an attempt that was claimed and has not begun, as if it had not been claimed: as old as it is and, unless it is said
+-- where its bell is added, at the head.
+local function put_back(c, a, bells)
     local r, since, fields = a.r, a.r[AT], {}
-    enqueue(c, fields, a.run, a.node, r, c.first)
+    enqueue(c, fields, a.run, a.node, r, bells or c.first)
     r[AT] = since
     fields[2] = packed_record(r)
     c.since[a.job] = string.format('%.0f', since)
@@ -190,7 +191,7 @@ local function create_run(c, plan, version, t)
         if plan.calls and t.born == 'failed' then call_of_graph(c, t.run, plan, 'failure', t.born, t.reason, '') end
         return
     end
-    c.uses[plan] = (c.uses[plan] or 0) + 1
+    c.uses[plan], c.created[t.run] = (c.uses[plan] or 0) + 1, #t.params + #t.config
     add(c.opened, plan.open, c.stamp, t.run)
     if plan.timeout > 0 then redis.call('ZADD', c.p .. 'deadlines', c.now + plan.timeout * 1000, t.run) end
     if plan.deadline > 0 then watch_deadline(c, t.run, plan, t.trigger, t.tick) end

@@ -119,12 +119,12 @@ local function remember_handed(c, ear, claims)
 end
 
 local function perhaps_given(c, ask)
-    local last = given_last[c.p .. ask.worker]
+    local last = not ask.mine and given_last[c.p .. ask.worker]
     if not last then return redis.call('ZREVRANGE', c.p .. 'leases', 0, MOST_SEARCHED - 1) end
     return last[1] == ask.token and last[2] or last[3] == ask.token and last[4] or {}
 end
 
--- The same ask came again because its reply was lost: answer what it was given then.
+-- The same ask came again because its reply was lost: answer what it was given then. Or all a worker has been given.
 local function claimed_before(c, ask)
     local found = {}
     for _, job in ipairs(perhaps_given(c, ask)) do
@@ -133,7 +133,7 @@ local function claimed_before(c, ask)
         local r = read_record(v[5])
         local plan = r and plan_of(c, v[1])
         if plan and is_open(v[2]) and r[STATE] == 'running' and r[WORKER] == ask.worker
-            and string.sub(r[TOKEN], 1, #ask.token + 1) == ask.token .. '.' then
+            and (ask.mine or string.sub(r[TOKEN], 1, #ask.token + 1) == ask.token .. '.') then
             local node = node_of(plan, tonumber(index))
             local inputs = values_of(c, run, plan, node)
             if inputs then found[#found + 1] = claim_reply(c, job, run, plan, v[1], node, r, v[3] or NO_TICK, v[4], inputs) end
@@ -144,12 +144,13 @@ end
 
 -- ARGV of an ask, from position k: worker, lease ms, token, again, state, count, bell, ear, attempts that were heard there,
 -- number of queues, queues...
+-- again: 1 repeats an ask, 2 asks for all that this worker has been given and not reported, as far as that is found.
 -- ear: where the worker listens for what is handed over to it (_handing.lua); empty when it does not.
 -- Returns the ask and the position after it.
 local function read_ask(c, args, k)
     local ask = {
         worker = args[k], lease = number(args[k + 1], 'lease', 1), token = args[k + 2],
-        again = args[k + 3] == '1', state = args[k + 4], count = math.min(math.floor(number(args[k + 5], 'count', 0)), MOST_CLAIMS),
+        again = args[k + 3] ~= '0', mine = args[k + 3] == '2', state = args[k + 4], count = math.min(math.floor(number(args[k + 5], 'count', 0)), MOST_CLAIMS),
         bell = args[k + 6], ear = args[k + 7], heard = number(args[k + 8], 'count of attempts heard', 0), queues = {}, offers = {},
     }
     ask.deadline = string.format('%.0f', c.now + ask.lease)
@@ -262,7 +263,7 @@ local function grant(c, ask)
     end
     if ask.again then
         claims = claimed_before(c, ask)
-        if #claims > 0 then return { 0, 0, claims } end
+        if #claims > 0 or ask.mine then return { 0, 0, claims } end
     end
     if ask.count == 0 and ask.bell == '' then return { 0, 0, claims } end
     local paused, told = suspended_or_paused(c), nil
