@@ -254,6 +254,19 @@ def test_nothing_large(stage: Stage, ear: Ear) -> None:
     assert large.params == b"x" * 300_000
 
 
+def test_what_cannot_be_read_is_left_to_the_bell(stage: Stage, ear: Ear, other: Ear) -> None:
+    stage.start(plan(CHAIN))
+    [first] = ear.ask(1)
+    stage.finish(first)
+    ear.ask(1)
+    stage.client.set(stage.keys.out("r"), "no hash")
+    stage.later(LEASE)
+    other.ask(1)
+    assert stage.store.reap() == 1
+    assert other.hear() == []
+    assert stage.bells() == ["r_1_2"]
+
+
 def test_not_too_much_at_once(stage: Stage, ear: Ear) -> None:
     ear.ask(64)
     shape = plan(SINGLE)

@@ -127,10 +127,13 @@ end
 local function size_of(c, run, node)
     if c.created[run] then return c.created[run] end
     if #node.parents > FEW_MESSAGES then return LARGE + 1 end
-    local size = 0
-    for k = 1, #node.parents do size = size + redis.call('HSTRLEN', out_key(c, run), node.parents[k]) end
-    if #node.parents == 0 then size = redis.call('HSTRLEN', run_key(c, run), 'params') end
-    return size
+    local size = node.parents[1] and 0 or redis.pcall('HSTRLEN', run_key(c, run), 'params')
+    for k = 1, #node.parents do
+        local more = redis.pcall('HSTRLEN', out_key(c, run), node.parents[k])
+        if type(more) ~= 'number' then return LARGE + 1 end -- not to be read
+        size = size + more
+    end
+    return type(size) == 'number' and size or LARGE + 1
 end
 
 -- Claim these, in order, as far as somebody waits for them. Returns the bells that remain.
