@@ -132,6 +132,17 @@ def test_beyond_what_it_has_room_for_the_bell_rings(stand: Stand) -> None:
     assert stand.stage.bells() == ["c_0_1"], "it has no room and lets others have it"
 
 
+def test_nothing_is_handed_to_executors_that_are_gone(stand: Stand) -> None:
+    now = time.monotonic()
+    for number in list(stand.supervisor.executors):
+        stand.supervisor.died(number, -9, 0, now)  # and no other can be forked
+        stand.turn()
+        stand.turn()
+    stand.start("a")
+    assert stand.stage.states("a") == {"only": "queued"}
+    assert stand.stage.state("a") == "queued"
+
+
 def test_what_was_lost_with_the_connection_is_asked_for(stand: Stand) -> None:
     stand.start("a")
     stand.hear()

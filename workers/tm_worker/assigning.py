@@ -39,6 +39,11 @@ class Assigning:
         return 0 if self.draining else max(0, len(self._idle) - len(self._ready))
 
     @property
+    def hands(self) -> int:
+        """Executors that could be given something once they have ended what they are at."""
+        return 0 if self.draining else sum(not each.doomed for each in self.executors.values())
+
+    @property
     def appetite(self) -> int:
         """How many more attempts executors could be given now, including those that would wait in their queues."""
         depth = self._pace.depth

@@ -103,6 +103,7 @@ class Exchange:
         self._bell = ""
         self._rest_until, self._rest = 0.0, FIRST_REST
         self._trickle = Trickle()
+        self._hands = 0  # executors there were when the server was asked last
         self._over_at = 0.0  # when the turn has been long enough
         self._look_at: float | None = None  # whether queues are paused still
         self._retries: list[float] = []
@@ -258,6 +259,8 @@ class Exchange:
     def _has_something_new(self, now: float) -> bool:
         if len(self._supervisor.ended) >= ENOUGH:
             return True
+        if self.hearing.ear and self._supervisor.hands < self._hands:
+            return True  # or the server would go on handing over what these could have done
         if now < self._trickle.rest_until:
             return False
         if self._supervisor.ended:
@@ -331,6 +334,7 @@ class Exchange:
         batch = self._refused.next() if self._refused else next_batch(supervisor.ended)
         coming = sum(each.ask.count for each in self._open)
         count = max(0, supervisor.appetite - coming) if now >= self._rest_until else 0
+        self._hands = supervisor.hands
         state = "busy" if supervisor.held or self._bell else ""
         ask = Ask(
             worker=self._worker.name,
