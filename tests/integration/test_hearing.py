@@ -168,12 +168,24 @@ def test_also_what_came_before_the_last_ask(stand: Stand) -> None:
     assert stand.begun == ["a"]
 
 
+def test_also_by_one_that_ends(stand: Stand) -> None:
+    stand.start("a")
+    stand.cut()
+    stand.supervisor.drain(time.monotonic(), None)
+    assert not stand.exchange.quiet
+    stand.turn()
+    assert stand.exchange.quiet
+    assert stand.begun == []
+    assert stand.stage.bells() == ["a_0_1"]
+
+
 def test_what_others_of_the_same_name_were_given_is_left_alone(stand: Stand) -> None:
     stand.start("a")
     stand.cut()
     stand.exchange.hearing = Hearing(stand.store, "w", 30_000)
     stand.listen()
     stand.exchange.hearing.deaf()
+    stand.bell.drop()
     stand.listen()
     assert stand.begun == []
 

@@ -10,7 +10,7 @@ import redis
 
 from tests.store.stage import CHAIN, LEASE, SINGLE, Stage, fan, plan
 from tm import codec
-from tm.states import Outcome
+from tm.states import Outcome, RunState
 from tm.store import Store
 from tm.store.records import UNBEGUN, NewRun, Report
 
@@ -390,6 +390,49 @@ def test_a_message_that_is_gone_fails_its_task(stage: Stage, ear: Ear, other: Ea
     assert other.hear() == []
     assert stage.states() == {"a": "success", "b": "failed", "c": "blocked"}
     assert stage.state() == "failed"
+
+
+def test_no_token_is_used_twice_when_an_ask_is_repeated(stage: Stage, ear: Ear) -> None:
+    ear.ask(2, token="tok")
+    start(stage, "a")
+    [first] = ear.hear()
+    stage.store.cancel("a", RunState.CANCELLED, "because")
+    ear.heard = 0
+    ear.ask(2, token="tok", again=True)
+    start(stage, "b")
+    second = ear.hear()
+    assert not second or second[0].token != first.token
+    assert second or stage.bells() == ["b_0_1"], "a repeated ask does not make it wait"
+
+
+def test_who_asks_without_an_ear_has_none(stage: Stage, ear: Ear) -> None:
+    """Its connection may look as if it were open: the network has dropped it on the way."""
+    ear.ask(5)
+    stage.take(0, worker="w", queues=())
+    start(stage, "a")
+    assert ear.hear() == []
+    assert stage.bells() == ["a_0_1"]
+
+
+def test_all_that_was_handed_over_and_is_running(stage: Stage, ear: Ear) -> None:
+    start(stage, "answered")
+    ear.ask(5)
+    start(stage, "a", "b", "c")
+    handed = ear.hear()
+    stage.finish(handed[1])
+    mine = stage.take(0, worker="w", mine=True, queues=())
+    assert names(mine) == ["a", "c"]
+    assert stage.take(0, worker="v", mine=True, queues=()) == []
+
+
+def test_callbacks_ring(stage: Stage, ear: Ear) -> None:
+    """They are given the value they tell of, however large."""
+    stage.start(plan(SINGLE, task_calls=["success"]))
+    [claim] = ear.ask(1, queues=("default", "tm-callbacks"))
+    ear.ask(5, queues=("default", "tm-callbacks"))
+    stage.store.finish(stage.ask(0, worker="x"), [Report(claim.job, claim.token, Outcome.SUCCESS, b"v")])
+    assert ear.hear() == []
+    assert len(stage.bells("tm-callbacks")) == 1
 
 
 def test_many_runs_leave_room_for_those_who_ask(stage: Stage, ear: Ear) -> None:

@@ -62,7 +62,7 @@ class Ask:
     bell: str = ""  #: job id that the blocking pop returned
     state: str = ""  #: the worker's new state for RQ ("busy", "idle"); empty when unchanged
     again: bool = False  #: the reply to this very ask was lost
-    mine: bool = False  #: for no new work, but for what this worker has been given and not reported
+    mine: bool = False  #: for no new work, but for what was handed over to this worker and is running
     ear: str = ""  #: where the worker listens for what is handed over to it later; empty when it does not
     heard: int = 0  #: attempts that were handed over there so far
 

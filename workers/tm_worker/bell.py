@@ -7,8 +7,11 @@ else. It may get lost on the way here, and that costs seconds at most: the leade
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any
+
+import redis.exceptions
 
 if TYPE_CHECKING:
     import socket
@@ -104,8 +107,9 @@ class Bell:
             self._handed.append(reply[2])
         armed, self.armed = self.armed, False
         job = reply[1].decode("utf-8", "replace") if armed and reply is not None else None
-        if self._connection.can_read(0):  # behind the answer, perhaps where no selector sees it
-            self.read()
+        with contextlib.suppress(redis.exceptions.RedisError, OSError):  # whoever listens next will see it
+            if self._connection.can_read(0):  # behind the answer, perhaps where no selector sees it
+                self.read()
         return job
 
     def drop(self) -> None:

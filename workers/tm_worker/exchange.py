@@ -128,7 +128,7 @@ class Exchange:
     @property
     def quiet(self) -> bool:
         """Whether nothing is left to be said."""
-        return not self._open and not self._refused and not self._supervisor.ended
+        return not self._open and not self._refused and not self._supervisor.ended and not self.hearing.deafened
 
     @property
     def undelivered(self) -> int:
@@ -194,9 +194,13 @@ class Exchange:
 
     def listens(self, ear: str, now: float) -> None:
         """The loop listens on a new connection; redis.exceptions.* when the server is away."""
-        lost = self.hearing.listen(ear, {job for job, _ in self.pairs()})
-        self._carry_out(self._given(lost, now, full=False))
+        self._ask_for_missed(now)
+        self.hearing.listen(ear)
         self.hungry = True  # the next ask tells the server
+
+    def _ask_for_missed(self, now: float) -> None:
+        missed = self.hearing.missed({job for job, _ in self.pairs()})
+        self._carry_out(self._given(missed, now, full=False))
 
     def wants_no_more(self, now: float) -> None:
         """The worker is about to end."""
@@ -225,6 +229,8 @@ class Exchange:
             self._try(lambda: self._promote(now), now)
         if self._look_at is not None and now >= self._look_at:
             self._look_at, self.hungry = None, True
+        if self.hearing.deafened and self._supervisor.draining:  # it will not listen any more
+            self._try(lambda: self._ask_for_missed(now), now)
         if self._bell and self._supervisor.draining:  # it rang in the very moment in which we were told to end
             bell, self._bell = self._bell, ""
             self.hand_back(bell, now)

@@ -32,9 +32,9 @@ class Hearing:
         self.ear = ""  #: empty while we do not listen
         self.heard = 0  #: attempts that were handed over to it
         self._store, self._worker, self._lease_ms = store, worker, lease_ms
-        self._deafened = False  # and has not asked yet for what it has missed
+        self.deafened = False  #: and has not asked yet for what was missed
         self._asks: deque[str] = deque(maxlen=_REMEMBERED)  # tokens of asks that named an ear
-        self._known: dict[str, None] = {}  # tokens of attempts that may come in two ways, the latest last
+        self._known: dict[tuple[str, str], None] = {}  # jobs and tokens that may come in two ways, the latest last
 
     def named_by(self, ask: Ask) -> None:
         """An ask is about to tell the server of this ear."""
@@ -54,34 +54,33 @@ class Hearing:
 
     def new(self, claims: Iterable[Claim]) -> list[Claim]:
         """Those that have not come before: by a message, and by an ask that was repeated."""
-        new = [claim for claim in claims if claim.token not in self._known]
+        new = [claim for claim in claims if (claim.job, claim.token) not in self._known]
         for claim in new:
-            self._known[claim.token] = None
+            self._known[claim.job, claim.token] = None
         while len(self._known) > _REMEMBERED:
             del self._known[next(iter(self._known))]
         return new
 
     def deaf(self) -> None:
         """The connection is gone."""
-        self._deafened = self._deafened or bool(self.ear)
+        self.deafened = self.deafened or bool(self.ear)
         self.ear, self.heard = "", 0
 
-    def listen(self, ear: str, ours: Collection[str]) -> list[Claim]:
-        """Listen on another connection from now on. Returns what was lost on the way to the one before.
+    def listen(self, ear: str) -> None:
+        """Listen on another connection from now on."""
+        self.ear, self.heard = ear, 0
 
-        Args:
-            ear: its name.
-            ours: the jobs this worker knows of.
+    def missed(self, ours: Collection[str]) -> list[Claim]:
+        """What was lost on the way to the connection before, beside the jobs that this worker knows of.
 
         Errors are redis.exceptions.*, when the server is away: then call it again.
         """
-        lost: list[Claim] = []
-        if self._deafened:
-            asks = set(self._asks)  # another process may have had our name
-            found = self._take(ids.new_token(), mine=True)
-            lost = self.new(each for each in found if each.job not in ours and each.token.rpartition(".")[0] in asks)
-        self.ear, self.heard, self._deafened = ear, 0, False
-        return lost
+        if not self.deafened:
+            return []
+        asks = set(self._asks)  # another process may have had our name
+        found = self._take(ids.new_token(), mine=True)
+        self.deafened = False
+        return self.new(each for each in found if each.job not in ours and each.token.rpartition(".")[0] in asks)
 
     def no_more(self) -> None:
         """Have nothing more handed over: the next ask may come late, or never."""

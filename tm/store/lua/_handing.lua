@@ -29,12 +29,17 @@ end
 
 -- A worker asks. What is on its way to it, which it did not know of when it asked, counts as given.
 attend = function(c, ask)
-    if ask.ear == '' then return nil end
+    if ask.ear == '' then -- it does not listen any more, even if its old connection looks as if it were open
+        local old = ear_of[c.p .. ask.worker]
+        if old then forget_ear(c, old) end
+        return nil
+    end
     local channel = channel_of(c, ask.ear)
     local ear = ears[channel]
     if not ear then
         if ear_count >= MOST_EARS then ears, ear_count, ear_of, lines = {}, 0, {}, {} end
-        ear = { channel = channel, given = ask.heard, listed = {}, owner = c.p .. ask.worker, left = 0 }
+        -- tokens of what is handed over are numbered from here, after those of answers
+        ear = { channel = channel, given = ask.heard, listed = {}, owner = c.p .. ask.worker, left = 0, number = MOST_BELLS }
         if ear_of[ear.owner] then forget_ear(c, ear_of[ear.owner]) end
         ears[channel], ear_count, ear_of[ear.owner] = ear, ear_count + 1, ear
     end
@@ -53,7 +58,6 @@ end
 await = function(c, ear, ask, left)
     ear.worker, ear.token, ear.lease, ear.left, ear.offers = ask.worker, ask.token, ask.lease, left, ask.offers
     ear.queues = ask.queues
-    ear.number = MOST_BELLS -- tokens of what is handed over are numbered from here, after those of the answer
     local queues = lines[c.p]
     if not queues then
         queues = {}
@@ -126,14 +130,15 @@ end
 -- The bytes of the messages for an attempt that this call has queued; too many to be sent if that cannot be told.
 local function size_of(c, run, node)
     if c.created[run] then return c.created[run] end
-    if #node.parents > FEW_MESSAGES then return LARGE + 1 end
-    local size = node.parents[1] and 0 or redis.pcall('HSTRLEN', run_key(c, run), 'params')
-    for k = 1, #node.parents do
-        local more = redis.pcall('HSTRLEN', out_key(c, run), node.parents[k])
+    if node.called or #node.parents > FEW_MESSAGES then return LARGE + 1 end -- a callback gets the value it tells of
+    local key, fields, size = out_key(c, run), node.parents, 0
+    if not fields[1] then key, fields = run_key(c, run), { 'params', 'config' } end
+    for k = 1, #fields do
+        local more = redis.pcall('HSTRLEN', key, fields[k])
         if type(more) ~= 'number' then return LARGE + 1 end -- not to be read
         size = size + more
     end
-    return type(size) == 'number' and size or LARGE + 1
+    return size
 end
 
 -- Claim these, in order, as far as somebody waits for them. Returns the bells that remain.

@@ -119,12 +119,19 @@ local function remember_handed(c, ear, claims)
 end
 
 local function perhaps_given(c, ask)
-    local last = not ask.mine and given_last[c.p .. ask.worker]
+    if ask.mine then return redis.call('ZRANGE', c.leases, 0, MOST_SEARCHED - 1) end -- what is not beaten for lapses first
+    local last = given_last[c.p .. ask.worker]
     if not last then return redis.call('ZREVRANGE', c.p .. 'leases', 0, MOST_SEARCHED - 1) end
     return last[1] == ask.token and last[2] or last[3] == ask.token and last[4] or {}
 end
 
--- The same ask came again because its reply was lost: answer what it was given then. Or all a worker has been given.
+-- Whether an attempt was given to the ask that is repeated; or handed over, if it asks for all of that.
+local function is_meant(ask, token)
+    if ask.mine then return (tonumber(string.match(token, '%.(%d+)$')) or 0) > MOST_BELLS end
+    return string.sub(token, 1, #ask.token + 1) == ask.token .. '.'
+end
+
+-- The same ask came again because its reply was lost: answer what it was given then. Or all that was handed over to a worker.
 local function claimed_before(c, ask)
     local found = {}
     for _, job in ipairs(perhaps_given(c, ask)) do
@@ -133,7 +140,7 @@ local function claimed_before(c, ask)
         local r = read_record(v[5])
         local plan = r and plan_of(c, v[1])
         if plan and is_open(v[2]) and r[STATE] == 'running' and r[WORKER] == ask.worker
-            and (ask.mine or string.sub(r[TOKEN], 1, #ask.token + 1) == ask.token .. '.') then
+            and is_meant(ask, r[TOKEN]) then
             local node = node_of(plan, tonumber(index))
             local inputs = values_of(c, run, plan, node)
             if inputs then found[#found + 1] = claim_reply(c, job, run, plan, v[1], node, r, v[3] or NO_TICK, v[4], inputs) end
@@ -144,7 +151,7 @@ end
 
 -- ARGV of an ask, from position k: worker, lease ms, token, again, state, count, bell, ear, attempts that were heard there,
 -- number of queues, queues...
--- again: 1 repeats an ask, 2 asks for all that this worker has been given and not reported, as far as that is found.
+-- again: 1 repeats an ask, 2 asks for all that was handed over to this worker and is running, as far as that is found.
 -- ear: where the worker listens for what is handed over to it (_handing.lua); empty when it does not.
 -- Returns the ask and the position after it.
 local function read_ask(c, args, k)
@@ -305,6 +312,6 @@ local function grant(c, ask)
     end
     if behind and c.newest then go_on(c) end
     remember(c, ask, claims)
-    if ear and passed == 0 and popped < MOST_BELLS and #claims < ask.count then await(c, ear, ask, ask.count - #claims) end
+    if ear and not ask.again and passed == 0 and popped < MOST_BELLS and #claims < ask.count then await(c, ear, ask, ask.count - #claims) end
     return { 0, passed, claims, told }
 end
