@@ -166,7 +166,14 @@ class Tap:
                     return self.times[position]
             return None
 
-        return wait_for(found, what, timeout)
+        try:
+            return wait_for(found, what, timeout)
+        except AssertionError as error:
+            # history takes entries away, and on a busy machine that may be before they are seen here
+            client: Any = self._server.client()
+            added = client.xinfo_stream(self._key)["entries-added"] if client.exists(self._key) else 0
+            last = "\n".join(str(event) for _, event in self.seen[-12:])
+            raise AssertionError(f"{error}; saw {self.entries} of {added} entries, the last events:\n{last}") from None
 
     def _run(self) -> None:
         last = "0"
