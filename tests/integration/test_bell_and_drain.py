@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.exchanging import exchange_of
 from tests.store.stage import SINGLE, Stage, plan
 from tm import codec
 from tm.states import Outcome
 from tm.store.records import Ask, NewRun, Report
 from tm.store.store import Store
-from tm_worker.exchange import Exchange
 from tm_worker.executors import Ended, Spawn
 from tm_worker.service import connect
 from tm_worker.supervisor import Supervisor
@@ -27,16 +27,6 @@ if TYPE_CHECKING:
     from tm_worker.wire import Wire
 
 
-class Worker:
-    """The little an exchange wants of its RQ worker."""
-
-    name = "w"
-
-    def noted(self, state: str) -> None: ...
-
-    def set_state(self, state: str) -> None: ...
-
-
 class Stand:
     """An exchange that is known to the server, with two idle executors, and one attempt whose bell it has heard."""
 
@@ -47,13 +37,9 @@ class Stand:
         for action in self.supervisor.tick(self.now):
             if isinstance(action, Spawn):
                 self.supervisor.born(action.number, self.now)
-        given: dict[str, Any] = {"queues": ["default"], "versions": {}, "lease": 30.0, "home": home, "where": "here"}
-        self.exchange = Exchange(self.store, Worker(), self.supervisor, register=self.register, **given)  # type: ignore[arg-type]
+        self.exchange = exchange_of(self.store, self.supervisor, home)
         self.exchange.turn(self.now)
         assert self.exchange.may_sleep(self.now)
-
-    def register(self) -> None:
-        self.store.announce("w", ["g"], {}, 60_000)
 
     def hear(self) -> None:
         self.store.start(plan(SINGLE), [NewRun(id="heard")])

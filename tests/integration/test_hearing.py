@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis.exceptions
 
+from tests.integration.exchanging import exchange_of
 from tests.store.stage import SINGLE, Stage, plan
 from tests.waiting import wait_for
 from tm.store.records import NewRun
 from tm.store.store import Store
 from tm_worker.bell import Bell
-from tm_worker.exchange import Exchange
 from tm_worker.executors import Run, Spawn
 from tm_worker.hearing import Hearing
 from tm_worker.outage import AWAY
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
     from tm_worker.wire import Wire
 
 
-class Worker:
-    """The little an exchange wants of its RQ worker."""
-
-    name = "w"
-
-    def noted(self, state: str) -> None: ...
-
-    def set_state(self, state: str) -> None: ...
-
-
 class Stand:
     """A worker without its loop, idle, with two executors and an ear."""
 
@@ -49,8 +40,7 @@ class Stand:
         for action in self.supervisor.tick(time.monotonic()):
             if isinstance(action, Spawn):
                 self.supervisor.born(action.number, time.monotonic())
-        given: dict[str, Any] = {"queues": ["default"], "versions": {}, "lease": 30.0, "home": home, "where": "here"}
-        self.exchange = Exchange(self.store, Worker(), self.supervisor, register=self.register, **given)  # type: ignore[arg-type]
+        self.exchange = exchange_of(self.store, self.supervisor, home)
         self.begun: list[str] = []
         self.exchange.attach(lambda: None, lambda: None, self.carry_out)
         self.turn()
@@ -58,9 +48,6 @@ class Stand:
         self.listen()
         self.turn()
         self.bell.arm(time.monotonic())
-
-    def register(self) -> None:
-        self.store.announce("w", ["g"], {}, 60_000)
 
     def carry_out(self, actions: list[Action]) -> None:
         self.begun += [action.claim.run for action in actions if isinstance(action, Run)]
@@ -270,7 +257,7 @@ def test_nothing_stays_unread_behind_a_pop_that_is_called_off(stand: Stand, monk
     def slow(client_id: int) -> None:
         unblock(client_id)
         stand.start("a")
-        time.sleep(0.05)  # both arrive in one piece
+        wait_for(lambda: b"message" in stand.bell.sock.recv(4096, socket.MSG_PEEK), "both to be there in one piece")
 
     monkeypatch.setattr(stand.bell._client, "client_unblock", slow)
     assert stand.bell.disarm() is None

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.exchanging import announce, exchange_of
 from tests.store.stage import SINGLE, plan
 from tm import codec
 from tm.states import Outcome
 from tm.store.records import Ask, NewRun, Report
 from tm.store.store import Store
 from tm_worker import exchange
-from tm_worker.exchange import MANY, Exchange
+from tm_worker.exchange import MANY
 from tm_worker.executors import Action, Ended, Run
 from tm_worker.service import connect
 from tm_worker.supervisor import Supervisor
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
 
     from tests.servers import Server
     from tm.store.records import Claim
-
-
-class Worker:
-    """The little an exchange wants of its RQ worker."""
-
-    name = "w"
-
-    def noted(self, state: str) -> None: ...
-
-    def set_state(self, state: str) -> None: ...
 
 
 class Desk:
@@ -51,16 +42,12 @@ class Desk:
             return begin(ask, reports)
 
         store.begin = watched  # type: ignore[method-assign]
-        given: dict[str, Any] = {"queues": ["default"], "versions": {}, "lease": 30.0, "home": home, "where": "here"}
-        self.exchange = Exchange(store, Worker(), self.supervisor, register=self.register, **given)  # type: ignore[arg-type]
+        self.exchange = exchange_of(store, self.supervisor, home)
         self.exchange.attach(lambda: self.log.append("prepare"), self.hear, self.carry_out)
-
-    def register(self) -> None:
-        self.store.announce("w", ["g"], {}, 60_000)
 
     def claims(self, count: int) -> list[Claim]:
         """So many attempts of the same worker's, and two more for it to ask for."""
-        self.register()
+        announce(self.store)
         assert all(self.store.start(plan(SINGLE), [NewRun(id=f"r{n}") for n in range(count + 2)]))
         ask = Ask(worker="w", lease_ms=30_000, token="ask", queues=("default",), count=count)
         return self.store.take(ask).claims

@@ -10,13 +10,13 @@ import msgpack
 import pytest
 import redis.exceptions
 
+from tests.integration.exchanging import announce, exchange_of
 from tests.store.stage import SINGLE, plan
 from tm import codec
 from tm.states import Outcome, TaskState
 from tm.store.outages import is_refusal
 from tm.store.records import NewRun, Report
 from tm.store.store import Store
-from tm_worker.exchange import Exchange
 from tm_worker.executors import Ended
 from tm_worker.questions import BATCH_BYTES
 from tm_worker.service import connect
@@ -31,16 +31,6 @@ if TYPE_CHECKING:
 
 RUNS = 9
 GOOD = codec.encode("good")
-
-
-class Worker:
-    """The little an exchange wants of its RQ worker."""
-
-    name = "w"
-
-    def noted(self, state: str) -> None: ...
-
-    def set_state(self, state: str) -> None: ...
 
 
 class Stand:
@@ -58,18 +48,14 @@ class Stand:
             return begin(ask, reports)
 
         store.begin = watched  # type: ignore[method-assign]
-        given: dict[str, Any] = {"queues": ["default"], "versions": {}, "lease": 30.0, "home": home, "where": "here"}
-        self.exchange = Exchange(store, Worker(), self.supervisor, register=self.register, **given)
+        self.exchange = exchange_of(store, self.supervisor, home)
         self.exchange.hungry = False
-
-    def register(self) -> None:
-        self.store.announce("w", ["g"], {}, 60_000)
 
     def claims(self) -> list[Claim]:
         """So many attempts, claimed by a worker of the same name."""
         from tests.store.stage import Stage
 
-        self.register()
+        announce(self.store)
         assert all(self.store.start(plan(SINGLE), [NewRun(id=f"r{n}") for n in range(RUNS)]))
         return Stage(self.store.client).store.take(ask(self.store)).claims
 

@@ -343,7 +343,7 @@ def test_a_retry_that_fell_due_while_all_was_down_is_queued_once(store):
         scheduler = make_scheduler(store, graph, who=who)
         scheduler.one_pass()
         scheduler.resign()
-    assert store.client.lrange(store.bell_keys(["default"])[0], 0, -1) == [b"g-1_0_2"]
+    assert store.client.lrange(store.keys.bell("default"), 0, -1) == [b"g-1_0_2"]
 
 
 @pytest.mark.alone
@@ -371,7 +371,7 @@ def test_a_lost_doorbell_is_rung_again(store):
     graph = make_graph(schedule="manual")
     store.define(graph.plan)
     store.start(graph.plan, [NewRun(id="g-1")])
-    [bell] = store.bell_keys(["default"])
+    bell = store.keys.bell("default")
     store.client.delete(bell)
     store.client.zadd(f"{store.prefix}queued:default", {"g-1_0_1": store.server_ms() - 16_000})
     Sweep(store, lease=30).one_pass()

@@ -106,7 +106,7 @@ class Model(RuleBasedStateMachine):
     def listen(self) -> None:
         """Worker `b` listens on a connection of its own, and has heard nothing there."""
         type(self).ears += 1
-        self.ear, self.heard, self.wanted, self.asked = f"ear{type(self).ears}", 0, 0, ""
+        self.ear, self.heard, self.wanted = f"ear{type(self).ears}", 0, 0
         self.line: Any = self.client.pubsub()
         self.line.subscribe(self.store.keys.hand(self.ear))
         self.line.get_message(timeout=5)
@@ -149,7 +149,7 @@ class Model(RuleBasedStateMachine):
 
     def answered(self, ask: Ask, grant: Grant) -> None:
         if ask.ear:
-            self.wanted, self.asked = ask.count - len(grant.claims), ask.token
+            self.wanted = ask.count - len(grant.claims)
 
     def took(self, worker: str, claims: list[Any], at_most: int) -> None:
         assert len(claims) <= at_most
@@ -255,10 +255,8 @@ class Model(RuleBasedStateMachine):
     def take_what_was_handed_over(self) -> None:
         claims = self.hear()
         assert len(claims) <= self.wanted, "more than was wanted"
-        if self.broken and self.asked and claims:
-            lost = self.store.take(
-                Ask(worker="b", lease_ms=LEASE, token=self.asked, queues=(), count=0, again=True)
-            ).claims
+        if self.broken and claims:
+            lost = self.store.take(Ask(worker="b", lease_ms=LEASE, token="mine", queues=(), count=0, mine=True)).claims
             known = [claim for claim in lost if self.claims.get(self.place_of(claim)) != claim.token]
             assert sorted(known, key=str) == sorted(claims, key=str), "what was lost on the way is not given again"
             self.line.close()

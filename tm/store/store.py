@@ -232,10 +232,6 @@ class Store(Starting, Reading, Looking, Operating):
         """Fail a queued attempt that nobody is going to take; False when somebody has."""
         return bool(self._call("give_up", job, error))
 
-    def bell_keys(self, queues: Sequence[str]) -> list[str]:
-        """The lists to wait on for these queues, in the same order."""
-        return [self.keys.bell(queue) for queue in queues]
-
     # Coordination: any process may call these; the leader does about once a second ----------------------------------
 
     def lead(self, who: str, ttl_ms: int) -> Leadership | None:

@@ -24,7 +24,7 @@ from tm_worker.outage import AWAY, Outage
 from tm_worker.questions import Question, next_batch
 from tm_worker.refusal import Refused
 from tm_worker.spool import Spool
-from tm_worker.telling import log_end
+from tm_worker.telling import Versions, log_end
 from tm_worker.trickle import Trickle
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Exchange:
         self.tally: Tally | None = None  #: where somebody watches
         self._store, self._worker, self._supervisor = store, worker, supervisor
         self._queues, self._lease_ms = tuple(queues), int(lease * 1000)
-        self._versions, self._warned = versions, set[tuple[str, str]]()
+        self._versions = Versions(versions)
         self._home, self._register = home, register
         self._spool: Spool | None = None
         self._open: list[Question] = []  # in the order in which they were asked
@@ -409,30 +409,15 @@ class Exchange:
                 self._rest = FIRST_REST if grant.passed >= PASSES else min(self._rest * 2, LONGEST_REST)
             else:
                 self._rest = FIRST_REST
-        # what was handed over since may have been heard of before
-        claims = self.hearing.new(grant.claims) if ask.again else grant.claims
-        return self._given(claims, now, full=0 < ask.count <= len(grant.claims))
+        return self._given(grant.claims, now, full=0 < ask.count <= len(grant.claims))
 
     def _given(self, claims: Sequence[Claim], now: float, *, full: bool) -> list[Action]:
         if claims:
             self._server_ahead = claims[-1].claimed_ms - now * 1000
-            for claim in claims:
-                if claim.version != self._versions.get(claim.graph):
-                    self._warn_of_version(claim)
+            self._versions.look_at(claims)
         actions = self._supervisor.granted(claims, now, full=full)
         self._notice(now)
         return actions
-
-    def _warn_of_version(self, claim: Claim) -> None:
-        if (claim.graph, claim.version) not in self._warned:
-            self._warned.add((claim.graph, claim.version))
-            log.warning(
-                "a run was planned by another version of its file; the tasks as loaded here are used",
-                graph=claim.graph,
-                run=claim.run,
-                planned=claim.version,
-                loaded=self._versions.get(claim.graph, "none"),
-            )
 
     def _suspend(self, now: float) -> None:
         if not self.suspended:

@@ -14,14 +14,14 @@ from tm.logs import get_logger
 from tm.store.records import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from tm.store.records import Claim
     from tm.store.store import Store
 
 log = get_logger("worker")
 
-#: asks, and attempts that may come twice, that are remembered
+#: asks that are remembered: what was handed over after an older one has lapsed or was heard
 _REMEMBERED = 4096
 
 
@@ -34,7 +34,6 @@ class Hearing:
         self._store, self._worker, self._lease_ms = store, worker, lease_ms
         self.deafened = False  #: and has not asked yet for what was missed
         self._asks: deque[str] = deque(maxlen=_REMEMBERED)  # tokens of asks that named an ear
-        self._known: dict[tuple[str, str], None] = {}  # jobs and tokens that may come in two ways, the latest last
 
     def named_by(self, ask: Ask) -> None:
         """An ask is about to tell the server of this ear."""
@@ -50,16 +49,7 @@ class Hearing:
             except (ValueError, TypeError, AttributeError, LookupError) as error:
                 log.warning("ignored a message that hands over no work; who has sent it?", reason=repr(error))
         self.heard += len(found)
-        return self.new(found)
-
-    def new(self, claims: Iterable[Claim]) -> list[Claim]:
-        """Those that have not come before: by a message, and by an ask that was repeated."""
-        new = [claim for claim in claims if (claim.job, claim.token) not in self._known]
-        for claim in new:
-            self._known[claim.job, claim.token] = None
-        while len(self._known) > _REMEMBERED:
-            del self._known[next(iter(self._known))]
-        return new
+        return found
 
     def deaf(self) -> None:
         """The connection is gone."""
@@ -80,7 +70,7 @@ class Hearing:
         asks = set(self._asks)  # another process may have had our name
         found = self._take(ids.new_token(), mine=True)
         self.deafened = False
-        return self.new(each for each in found if each.job not in ours and each.token.rpartition(".")[0] in asks)
+        return [each for each in found if each.job not in ours and each.token.rpartition(".")[0] in asks]
 
     def no_more(self) -> None:
         """Have nothing more handed over: the next ask may come late, or never."""

@@ -1,4 +1,4 @@
-"""What a worker's log says of attempts that have ended."""
+"""What a worker's log says of attempts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from tm.states import Outcome
 from tm.store.records import UNBEGUN, Verdict, VerdictKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tm.store.records import Claim
     from tm_worker.executors import Ended
 
 log = get_logger("worker")
@@ -21,6 +24,26 @@ _WORDS = {
     Outcome.KILLED: "attempt killed",
     Outcome.LOST: "attempt given back",
 }
+
+
+class Versions:
+    """Warns, once for each, of runs that were planned by another version of a graph than the one loaded here."""
+
+    def __init__(self, loaded: Mapping[str, str]) -> None:
+        self._loaded, self._warned = loaded, set[tuple[str, str]]()
+
+    def look_at(self, claims: Iterable[Claim]) -> None:
+        """The server has given these."""
+        for claim in claims:
+            if claim.version != self._loaded.get(claim.graph) and (claim.graph, claim.version) not in self._warned:
+                self._warned.add((claim.graph, claim.version))
+                log.warning(
+                    "a run was planned by another version of its file; the tasks as loaded here are used",
+                    graph=claim.graph,
+                    run=claim.run,
+                    planned=claim.version,
+                    loaded=self._loaded.get(claim.graph, "none"),
+                )
 
 
 def log_end(ended: Ended, verdict: Verdict, server_ms: float) -> None:

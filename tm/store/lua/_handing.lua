@@ -21,7 +21,7 @@ local lines = {}
 
 local function channel_of(c, ear) return c.p .. 'hand:' .. ear end
 
-local function forget_ear(c, ear)
+local function forget_ear(ear)
     ear.left = 0 -- its places in lines are taken away when it is its turn
     if ears[ear.channel] == ear then ears[ear.channel], ear_count = nil, ear_count - 1 end
     if ear_of[ear.owner] == ear then ear_of[ear.owner] = nil end
@@ -31,7 +31,7 @@ end
 attend = function(c, ask)
     if ask.ear == '' then -- it does not listen any more, even if its old connection looks as if it were open
         local old = ear_of[c.p .. ask.worker]
-        if old then forget_ear(c, old) end
+        if old then forget_ear(old) end
         return nil
     end
     local channel = channel_of(c, ask.ear)
@@ -40,7 +40,7 @@ attend = function(c, ask)
         if ear_count >= MOST_EARS then ears, ear_count, ear_of, lines = {}, 0, {}, {} end
         -- tokens of what is handed over are numbered from here, after those of answers
         ear = { channel = channel, given = ask.heard, listed = {}, owner = c.p .. ask.worker, left = 0, number = MOST_BELLS }
-        if ear_of[ear.owner] then forget_ear(c, ear_of[ear.owner]) end
+        if ear_of[ear.owner] then forget_ear(ear_of[ear.owner]) end
         ears[channel], ear_count, ear_of[ear.owner] = ear, ear_count + 1, ear
     end
     ear.left, ear.at = 0, c.now
@@ -94,7 +94,7 @@ local function is_there(c, ear)
     if c.handed[ear] then return true end
     local found = c.now - ear.at <= ear.lease / 2 and redis.pcall('PUBSUB', 'NUMSUB', ear.channel)
     if not found or found.err or found[2] == 0 then
-        forget_ear(c, ear)
+        forget_ear(ear)
         return false
     end
     c.handed[ear], ear.deadline = {}, string.format('%.0f', c.now + ear.lease)
@@ -223,9 +223,8 @@ hand_over = function(c)
         local heard = claims[1] and redis.pcall('PUBLISH', ear.channel, cmsgpack.pack(claims))
         if type(heard) == 'number' then
             ear.given = ear.given + #claims
-            remember_handed(c, ear, claims)
         elseif heard then
-            forget_ear(c, ear)
+            forget_ear(ear)
             take_back(c, claims)
         end
     end

@@ -111,13 +111,6 @@ local function remember(c, ask, claims)
     end
 end
 
--- What was handed over after an ask is given as its answer would be, had it been there by then.
-local function remember_handed(c, ear, claims)
-    local last = given_last[c.p .. ear.worker]
-    local jobs = last and (last[1] == ear.token and last[2] or last[3] == ear.token and last[4])
-    for k = 1, jobs and #claims or 0 do jobs[#jobs + 1] = claims[k][1] end
-end
-
 local function perhaps_given(c, ask)
     if ask.mine then return redis.call('ZRANGE', c.leases, 0, MOST_SEARCHED - 1) end -- what is not beaten for lapses first
     local last = given_last[c.p .. ask.worker]
@@ -125,10 +118,12 @@ local function perhaps_given(c, ask)
     return last[1] == ask.token and last[2] or last[3] == ask.token and last[4] or {}
 end
 
--- Whether an attempt was given to the ask that is repeated; or handed over, if it asks for all of that.
+-- Whether an attempt was given to the ask that is repeated; or handed over, if it asks for all of that. Each comes again in
+-- one of these ways only: what was handed over after an ask may have run before that ask is repeated.
 local function is_meant(ask, token)
-    if ask.mine then return (tonumber(string.match(token, '%.(%d+)$')) or 0) > MOST_BELLS end
-    return string.sub(token, 1, #ask.token + 1) == ask.token .. '.'
+    local handed = (tonumber(string.match(token, '%.(%d+)$')) or 0) > MOST_BELLS
+    if ask.mine then return handed end
+    return not handed and string.sub(token, 1, #ask.token + 1) == ask.token .. '.'
 end
 
 -- The same ask came again because its reply was lost: answer what it was given then. Or all that was handed over to a worker.
